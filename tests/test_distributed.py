@@ -6,7 +6,6 @@ import re
 import signal
 import subprocess
 import sys
-import threading
 from functools import partial
 from pathlib import Path
 
@@ -257,13 +256,11 @@ def test_a_restarted_run_goes_on_bit_for_bit(tmp_path):
 def test_a_process_that_hangs_is_given_up_in_time(tmp_path):
     process = torchrun(*_search(tmp_path, max_epoch=500, rank_timeout=4.0))
     tiny.wait(process, tmp_path / "logs", tiny.has_finished(1))
-    hung = _children(process)[1]
+    first, hung = _children(process)
     os.kill(hung, signal.SIGSTOP)
-    # torchrun waits half a minute for a process that it told to end; this one can end when it goes on.
-    wakes = threading.Timer(10, os.kill, (hung, signal.SIGCONT))
-    wakes.start()
+    tiny.wait_for_end(first)
+    os.kill(hung, signal.SIGCONT)  # torchrun waits half a minute for a process that it told to end
     status, _, err = tiny.finish(process)
-    wakes.join()
     assert status != 0
     assert "error: rank 0 of 2: another process of the run is gone, or does not answer" in err
 

@@ -826,9 +826,16 @@ sys.exit(guarded(lambda: side_by_side(2, "loky", tasks, done, "tasks")))
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGKILL])
-@pytest.mark.parametrize("kill", [os.killpg, os.kill])
-def test_a_signal_ends_all_workers_who_leave_nothing(tmp_path, signum, kill):
+@pytest.mark.parametrize(
+    ("kill", "signum"),
+    [
+        (os.killpg, signal.SIGINT),  # Ctrl+C, which a terminal sends to all
+        (os.kill, signal.SIGTERM),
+        (os.killpg, signal.SIGHUP),
+        (os.kill, signal.SIGKILL),
+    ],
+)
+def test_a_signal_ends_all_workers_who_leave_nothing(tmp_path, kill, signum):
     (tmp_path / "stopped.py").write_text(STOPPED)
     env = os.environ | {"TMPDIR": str(tmp_path), "PYTHONPATH": str(tiny.ROOT)}
     words = [sys.executable, "-m", "stopped"]
@@ -841,10 +848,7 @@ def test_a_signal_ends_all_workers_who_leave_nothing(tmp_path, signum, kill):
     is_told = signum != signal.SIGKILL
     assert process.returncode == (128 + signum if is_told else -9), err
     assert not is_told or (err.startswith("stopped by SIG") and err.count("\n") == 1)
-    end = time.monotonic() + 60
-    while any(tiny.is_alive(int(one)) for one in workers.stdout.split()):
-        assert time.monotonic() < end
-        time.sleep(0.1)
+    tiny.wait_for_end(*map(int, workers.stdout.split()))
     assert len(workers.stdout.split()) == 2 and not [*tmp_path.glob("tmp*")]
     assert len([*tmp_path.glob("done *")]) == 1 and len([*tmp_path.glob("begun *")]) == 3
 

@@ -381,6 +381,14 @@ def is_alive(pid: int) -> bool:
     return state.strip() != "" and not state.startswith("Z")
 
 
+def wait_for_end(*pids: int) -> None:
+    """Wait until none of these processes is alive."""
+    until = time.monotonic() + 120
+    while any(map(is_alive, pids)):
+        assert time.monotonic() < until, f"of {pids} some have not ended"
+        time.sleep(0.1)
+
+
 def tree(folder: Path) -> dict[str, bytes | None]:
     """Everything under a folder: paths and contents, None for a folder."""
     return {str(path.relative_to(folder)): path.read_bytes() if path.is_file() else None for path in folder.rglob("*")}
