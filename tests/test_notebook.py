@@ -18,5 +18,6 @@ def test_the_notebook_runs_from_own_text_to_a_classifier_that_has_learned(tmp_pa
             assert cell["outputs"] == [] and cell["execution_count"] is None
             exec(compile("".join(cell["source"]), NOTEBOOK.name, "exec"), names)
     assert names["accuracy"] > 0.8  # half of the sums are above 39
-    assert names["run"].architecture.num_blocks == 4 and names["run"]["validation_perplexity"] < 14
+    assert names["run"].architecture.num_blocks == 4
+    assert names["run"]["validation_perplexity"] < 14  # 27 by how frequent words are
     assert "distinct" in capsys.readouterr().out
