@@ -80,12 +80,13 @@ def searched(settings: dict[str, Any]) -> dict[str, Any]:
 
 
 def judged(outcome: dict[str, Any], truth: np.ndarray, curves: list[list[float]], config: Config) -> dict[str, Any]:
-    """Return an outcome's figures: the expected score of each epoch, the ranks of what was chosen, and τ."""
+    """Return an outcome's figures: the expected score of each epoch, ranks and score of what was chosen, and τ."""
     metric, sign = config.space.metric, _sign(config)
     ranks = np.argsort(np.argsort(sign * truth)) + 1
     figures: dict[str, Any] = {
         "expected": [float(np.dot(row, truth) / sum(row)) for row in outcome["probabilities"]],
         "derived": int(ranks[outcome["derived"]]),
+        "score": float(truth[outcome["derived"]]),
         "tau": tau(np.array(outcome["shared"], dtype=float), truth)["tau"],
         "seconds": outcome["seconds"],
     }
@@ -105,7 +106,10 @@ def _sign(config: Config) -> int:
 
 
 def policy_figure(figures: dict[str, list[dict[str, Any]]], truth: np.ndarray, config: Config) -> Figure:
-    """Draw the expected score of each variant's policy after each epoch: the mean over seeds, and their range."""
+    """Draw the expected score of each variant's policy after each epoch: the mean over seeds, and their range.
+
+    Without a controller there is no policy, and a level line is the mean score of the functions that were derived.
+    """
     figure, (axes,) = new_figure(7.2, 4.4)
     for (name, some), colour in zip(figures.items(), SERIES_COLOURS, strict=False):
         lines = np.array([one["expected"] for one in some])
@@ -113,6 +117,9 @@ def policy_figure(figures: dict[str, list[dict[str, Any]]], truth: np.ndarray, c
             epochs = range(1, lines.shape[1] + 1)
             axes.plot(epochs, lines.mean(0), color=colour, marker="o", label=name)
             axes.fill_between(epochs, lines.min(0), lines.max(0), color=colour, alpha=0.15, linewidth=0)
+        else:
+            derived = np.mean([one["score"] for one in some])
+            axes.axhline(derived, color=colour, linestyle="-.", label=f"{name}: the derived functions")
     axes.axhline(truth.mean(), color="0.45", linestyle="--", label="uniform over functions")
     axes.axhline(_sign(config) * (_sign(config) * truth).min(), color="0.45", linestyle=":", label="best function")
     axes.set_xlabel("epoch")

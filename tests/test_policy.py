@@ -45,7 +45,7 @@ def test_the_expected_score_is_the_sum_over_functions_of_chance_times_truth():
     found = policy.judged(outcome, truth, curves, Config())
     assert found["expected"] == [90.0, 80.0]
     assert (found["derived"], found["halved_candidates"], found["halved_candidates_uniform"]) == (2, 2, 1)
-    assert found["tau"] == pytest.approx(1)
+    assert found["tau"] == pytest.approx(1) and found["score"] == 90.0
 
 
 def _training(validation: float, curve: list[float]) -> dict:
@@ -72,9 +72,11 @@ def test_a_table_gives_the_truth_in_the_order_of_the_space_and_an_incomplete_one
 def test_the_figure_and_the_table_show_each_variant(outcome):
     truth = np.linspace(80, 120, 104)
     figures = {"one": [policy.judged(outcome, truth, [[score] for score in truth], Config())] * 2}
+    figures["none"] = [{**figures["one"][0], "expected": [], "score": score} for score in (85.0, 95.0)]
     lines = policy.table_of(figures, 104)
-    assert len(lines) == 3 and lines[2].startswith("| one | ")
+    assert len(lines) == 4 and lines[2].startswith("| one | ")
     (axes,) = policy.policy_figure(figures, truth, Config()).axes
-    policy_line, uniform, best = axes.lines
+    policy_line, derived, uniform, best = axes.lines
+    assert derived.get_ydata()[0] == 90 and derived.get_label() == "none: the derived functions"
     assert policy_line.get_ydata().tolist() == figures["one"][0]["expected"]
     assert (uniform.get_ydata()[0], best.get_ydata()[0]) == (truth.mean(), 80)
