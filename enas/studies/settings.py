@@ -45,7 +45,7 @@ class EvaluationConfig(Settings):
     )
     seeds: int = setting(5, "trials of each method, with seeds 1, 2, …", at_least=1)
     methods: tuple[str, ...] = setting(
-        ("search", "ema", "independent", "random_shared", "uniform", "random_budget"),
+        ("search", "random_shared", "uniform", "random_budget", "halving"),
         f"methods to compare, the first with each other one: {', '.join(METHODS)}; none makes the table only",
     )
     finalists: int = setting(
