@@ -498,6 +498,21 @@ def test_controls_of_the_committed_table_are_those_of_the_readme():
             assert distribution(means, chances)["mean"] == pytest.approx(figure, abs=0.005)
 
 
+@pytest.mark.slow
+def test_the_committed_outcomes_of_searches_give_the_figures_of_the_readme(tmp_path):
+    kept, pages = tiny.ROOT / "ablation_studies", (tiny.ROOT / "README.md").read_text()
+    table = shutil.copy(kept / "tables" / "cells4.json", tmp_path)
+    output = shutil.copytree(kept / "outcomes" / "cells4", tmp_path / "outcomes")
+    given = {"config": "cells4", "budget": "cells4_final", "truth_seeds": 2, "truth_share": 0.25, "num_gpu": 0}
+    methods = ("search", "random_shared", "uniform", "random_budget", "halving", "lstm")
+    found = evaluate(**given, table=str(table), output=str(output), seeds=10, jobs=2, methods=methods)["methods"]
+    test = found["search"]["test_scores"]
+    (row,) = (line for line in pages.splitlines() if line.startswith("| 752 cells"))
+    figures = [(statistics.mean(test), statistics.stdev(test))]
+    figures += [(found[name]["test_mean"], found[name]["test_std"]) for name in ("uniform", "random_budget")]
+    assert [cell.strip(" *") for cell in row.split("|")[2:-1]] == [f"{mean:.1f} ± {std:.1f}" for mean, std in figures]
+
+
 RUNGS_METHODS = ("finalists", "search", "uniform", "random_budget", "halving", "lstm")
 
 
