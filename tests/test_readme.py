@@ -137,7 +137,7 @@ def test_the_pages_have_commands_and_python():
 @pytest.mark.slow
 @pytest.mark.parametrize("name", SNIPPETS)
 def test_the_python_runs_as_it_is_printed(at_home, monkeypatch, name):
-    """With few steps of a search on a text. That it learns is tested by the notebook, whose search is README's."""
+    """With few steps of a search on a text. The notebook tests that a search like it learns."""
     before = set((at_home / "logs").glob("*"))
     monkeypatch.setattr(
         "enas.config.read_variation", lambda name: read_variation(name) | (SHORT if name in SHORTENED else {})

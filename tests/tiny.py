@@ -382,7 +382,7 @@ def is_alive(pid: int) -> bool:
 
 
 def wait_for_end(*pids: int) -> None:
-    """Wait until none of these processes is alive."""
+    """Wait until all these processes have ended."""
     until = time.monotonic() + 120
     while any(map(is_alive, pids)):
         assert time.monotonic() < until, f"of {pids} some have not ended"
