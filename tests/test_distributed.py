@@ -55,17 +55,34 @@ def searches(folder, name: str, num: int) -> dict[str, dict]:
     return {kind: {**settings, "log_dir": str(folder / f"{name}-{kind}")} for kind, settings in found.items()}
 
 
+# Ten steps an epoch, for a run that is killed between two of them.
+SHORT = {"shared_max_step": 10, "controller_max_step": 4, "max_epoch": 4, "log_step": 100}
+
+
 @pytest.fixture(scope="module")
 def both(tmp_path_factory):
-    """The same runs by one process, and by two that share the work."""
+    """The same runs by one process and by two that share the work; and what two do alone, in the same two processes.
+
+    Every torchrun imports torch three times. What two do alone: two searches that are stopped in step 3, the first of
+    which goes on; the same without the stop; a search to go on from that one process began; and a longer search.
+    """
     folder = tmp_path_factory.mktemp("ranks")
     alone, together = searches(folder, "alone", 2), searches(folder, "together", 1)
     for settings in alone.values():
         config = run.Config(**{name: value for name, value in settings.items() if name != "given"})
         run.train(config, CELL if "given" in settings else None)
-    status, out, err = tiny.finish(torchrun(str(WORKER), *(json.dumps(settings) for settings in together.values())))
+    names = ("one", "two", "whole", "same")
+    others = {name: tiny.settings(folder / "text", log_dir=str(folder / name)) for name in names}
+    with tiny.in_call(LanguageTask, "shared_loss", 3, partial(signal.raise_signal, signal.SIGTERM)):
+        assert main(tiny.flags(others["one"])) == 143
+    long = tiny.settings(folder / "text", log_dir=str(folder / "long"), **SHORT)
+    begun = [others["whole"], others["same"] | {"stop": 3}, others["two"] | {"stop": 3}, long]
+    resumed = [{"load_path": str(folder / name / "*")} for name in ("same", "one")]
+    runs = [*together.values(), *begun, *resumed]
+    status, out, err = tiny.finish(torchrun(str(WORKER), *map(json.dumps, runs)))
     assert status == 0, err
-    return alone, together, out
+    assert out.count("status 143") == out.count("status") == 4, (out, err)
+    return alone, together, {**others, "long": long}, out
 
 
 def folder_of(settings: dict) -> Path:
@@ -77,33 +94,27 @@ def state_of(settings: dict) -> dict:
 
 
 def test_two_processes_train_as_one_does_and_the_first_alone_speaks_and_writes(both):
-    alone, together, out = both
+    alone, together, others, out = both
     for kind, settings in alone.items():
         # The state of the text, the place in it, every random state, the optimisers, the baseline and the history.
         assert tiny.difference(state_of(settings), state_of(together[kind]), within=1e-4) is None, kind
     assert out.count("group at the end: False") == 2 and "group at the end: True" not in out
+    begun = len(together) + len(others) - 1  # one process began "one"
+    assert out.count(", on 2 processes, this one on cpu") == begun
     for folder in map(folder_of, together.values()):
-        assert out.count(", on 2 processes, this one on cpu") == len(together)
         assert len(list(folder.glob("events.*"))) == 1
         assert out.count(f"{folder}/results.json") == 1
 
 
-def test_a_run_stopped_within_an_epoch_goes_on_with_another_number_of_processes(tmp_path):
+def test_a_run_stopped_within_an_epoch_goes_on_with_another_number_of_processes(both):
     """The architectures of its next step, and the states that they go on from, were those of another number."""
-    names = ("one", "two", "whole", "same")
-    settings = {name: tiny.settings(tmp_path / "text", log_dir=str(tmp_path / name)) for name in names}
-    with tiny.in_call(LanguageTask, "shared_loss", 3, partial(signal.raise_signal, signal.SIGTERM)):
-        assert main(tiny.flags(settings["one"])) == 143
-    runs = [settings["whole"], settings["same"] | {"stop": 3}, settings["two"] | {"stop": 3}]
-    resumed = [{"load_path": str(tmp_path / name / "*")} for name in ("same", "one")]
-    status, out, err = tiny.finish(torchrun(str(WORKER), *map(json.dumps, [*runs, *resumed])))
-    assert status == 0 and out.count("status 143") == 4, (out, err)
-    assert state_of(settings["two"])["progress"]["shared_step"] == 3
-    assert main(["--load_path", str(tiny.only_run(tmp_path / "two"))]) == 0
+    runs = both[2]
+    assert state_of(runs["two"])["progress"]["shared_step"] == 3
+    assert main(["--load_path", str(folder_of(runs["two"]))]) == 0
     for name in ("one", "two"):
-        progress = state_of(settings[name])["progress"]
+        progress = state_of(runs[name])["progress"]
         assert (progress["epoch"], progress["total_shared_steps"]) == (2, 2 * tiny.SETTINGS["shared_max_step"])
-    assert tiny.difference(state_of(settings["same"]), state_of(settings["whole"])) is None
+    assert tiny.difference(state_of(runs["same"]), state_of(runs["whole"])) is None
 
 
 AT_ODDS = {
@@ -239,17 +250,13 @@ def test_a_killed_process_ends_the_run_in_one_line(tmp_path):
 
 
 @pytest.mark.slow
-def test_a_restarted_run_goes_on_bit_for_bit(tmp_path):
-    short = {"shared_max_step": 10, "max_epoch": 4, "log_step": 100}
-    status, _, err = tiny.finish(torchrun(*_search(tmp_path / "whole", **short)))
-    assert status == 0, err
-    process = torchrun("--max-restarts=1", *_search(tmp_path / "killed", **short))
-    tiny.wait(process, tmp_path / "killed" / "logs", tiny.has_finished(1))
+def test_a_restarted_run_goes_on_bit_for_bit(tmp_path, both):
+    process = torchrun("--max-restarts=1", *_search(tmp_path, **SHORT))
+    tiny.wait(process, tmp_path / "logs", tiny.has_finished(1))
     os.kill(_children(process)[1], signal.SIGKILL)
     status, _, err = tiny.finish(process)
     assert status == 0 and _one_line(err, rank=0), err
-    whole, killed = (tiny.newest_state(tiny.only_run(tmp_path / name / "logs")) for name in ("whole", "killed"))
-    assert tiny.difference(whole, killed) is None
+    assert tiny.difference(state_of(both[2]["long"]), tiny.newest_state(tiny.only_run(tmp_path / "logs"))) is None
 
 
 @pytest.mark.slow
