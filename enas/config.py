@@ -137,8 +137,7 @@ class Config:
     """All settings of a run, which never change: `config[TrainerConfig]` is a part, `config.max_epoch` one setting.
 
     Settings that are not given have their defaults, for which `configs/config_ours.py` gives the reasons, or the values
-    of the variation that `config` names, see `with_variation`. UserError if a setting is unknown, has a wrong value, or
-    contradicts others.
+    of the variation that `config` names, see `with_variation`. UserError for an unknown, wrong or contradictory one.
     """
 
     def __init__(self, **settings: Any):

@@ -92,9 +92,7 @@ def _beside(path: Path) -> Iterator[Path]:
 
 
 def _same(one: Path, other: Path) -> bool:
-    names, others = (
-        {str(path.relative_to(root)) for path in root.rglob("*") if path.is_file()} for root in (one, other)
-    )
+    names, others = ({str(path.relative_to(top)) for path in top.rglob("*") if path.is_file()} for top in (one, other))
     shown = {name for name in others if not name.startswith(".")}
     return names == shown and not any(filecmp.cmpfiles(one, other, names, shallow=False)[1:])
 

@@ -4,7 +4,6 @@ import argparse
 import os
 import re
 import sys
-from collections.abc import Mapping
 from dataclasses import Field
 from typing import Any, NoReturn
 
@@ -92,9 +91,7 @@ def settings_by_part() -> dict[str, dict[str, Field[Any]]]:
     return found
 
 
-def add_settings(
-    parser: argparse._ActionsContainer, specs: Mapping[str, Field[Any]], *, is_hidden: bool = False
-) -> None:
+def add_settings(parser: argparse._ActionsContainer, specs: dict[str, Field[Any]], *, is_hidden: bool = False) -> None:
     """Add a flag for each of some settings, by name; --help does not list hidden ones."""
     for name, spec in specs.items():
         kind, choices = type(spec.default), choices_of(spec)

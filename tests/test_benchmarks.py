@@ -9,6 +9,7 @@ import torch
 from benchmarks import cnn, controller, exported, ranks, resuming, rnn
 from benchmarks.command import main
 from benchmarks.measure import Action, in_turns
+from benchmarks.mutations import MUTATIONS, mutated
 from benchmarks.plots import growth_figure
 from benchmarks.problems import trainer
 from benchmarks.resuming import Fault
@@ -105,6 +106,14 @@ def test_processes_are_compared_with_one(capsys):
     for _, shared, alone, faster, efficiency in rows[2:4]:
         assert 0 < float(efficiency) == float(faster)
         assert min(float(shared), float(alone)) > 0
+
+
+@pytest.mark.parametrize("mutation", MUTATIONS, ids=lambda one: one.name)
+def test_a_mutation_still_has_its_place(mutation):
+    """Otherwise nobody would notice that a mistake is no longer tried."""
+    path = tiny.ROOT / "enas" / f"{mutation.place.split()[0].replace('.', '/')}.py"
+    right = path.read_text(encoding="utf-8")
+    assert mutated(right, mutation) != right
 
 
 @pytest.mark.slow

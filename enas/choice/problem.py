@@ -214,10 +214,4 @@ def kept(architecture: ModuleChoices, weights: Mapping[str, Tensor], config: Con
     return SimpleNamespace(module=data.derived(made, architecture).eval)
 
 
-PROBLEM = Problem(
-    space=given,
-    load_data=given,
-    task=ModuleTask,
-    draw=draw,
-    export=kept,
-)
+PROBLEM = Problem(space=given, load_data=given, task=ModuleTask, draw=draw, export=kept)

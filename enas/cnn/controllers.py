@@ -4,8 +4,6 @@ Shapes: M architectures, D decisions, H controller hidden units, K anchors: stat
 were decided, which attention chooses among.
 """
 
-from collections.abc import Callable
-
 import torch
 from torch import Tensor, nn
 from torch.distributions import Bernoulli, Categorical, Distribution, kl_divergence
@@ -13,7 +11,7 @@ from torch.distributions import Bernoulli, Categorical, Distribution, kl_diverge
 from enas.cnn.macro import MacroNetwork, MacroSpace
 from enas.cnn.micro import MicroNetwork, MicroSpace
 from enas.cnn.settings import MacroControllerConfig
-from enas.search.controllers import Controller, Decisions, start_small, temper
+from enas.search.controllers import Controller, Decisions, Penalty, start_small, temper
 from enas.search.settings import ControllerConfig
 from enas.search.space import ArchT, Space
 
@@ -23,7 +21,7 @@ def _divergence(skips: Bernoulli, target: float) -> Tensor:
     return kl_divergence(skips, Bernoulli(probs=torch.full_like(skips.probs, target))).sum(1)
 
 
-def skip_penalty(space: MacroSpace, target: float) -> Callable[[list[Tensor]], Tensor]:
+def skip_penalty(space: MacroSpace, target: float) -> Penalty:
     """Return the function from `Sample.probabilities` to `Sample.penalty`, as a `MacroController` has it."""
     is_skip = [index > 0 for layer in range(space.num_layers) for index in range(1 + layer)]
 

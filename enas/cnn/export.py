@@ -12,7 +12,7 @@ from enas.cnn.images import ImageDataset
 from enas.cnn.macro import STEM, MacroNetwork
 from enas.cnn.micro import CELL_INPUTS, MicroNetwork
 from enas.cnn.settings import MicroCNNConfig, ScratchCNNConfig, VisionTaskConfig
-from enas.cnn.task import ScratchVisionTask
+from enas.cnn.task import Network, ScratchVisionTask
 from enas.errors import UserError
 from enas.search.own_code import exportable
 from enas.search.problem import RUNNING, Exported
@@ -23,9 +23,7 @@ Sources = dict[str, list[str]]
 STATISTICS_BATCHES = 100  # minibatches of training images whose statistics are averaged
 
 
-def exported(
-    network: MacroNetwork | MicroNetwork, found: Mapping[str, Tensor], config: ConfigLike, images: Any = None
-) -> Exported:
+def exported(network: Network, found: Mapping[str, Tensor], config: ConfigLike, images: Any = None) -> Exported:
     """Export the network with its weights, which are among those `found` in a model, searched or trained alone.
 
     With `images`, an `ImageDataset`, it predicts classes, and running statistics replace a search's batch statistics.

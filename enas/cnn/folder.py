@@ -107,10 +107,9 @@ def _check_headers(paths: list[Path], name: str, image_size: int, *, is_square: 
     height = width if is_square else height
     for path, size in sizes.items():
         if size != (width, height):
-            raise UserError(
-                f"{path}: is {size[0]} × {size[1]} pixels, not {width} × {height}; images have one size, and "
-                "without class folders, to train on rotation, they are square: let --image_size do it"
-            )
+            right = "without class folders, to train on rotation, they are square: let --image_size do it"
+            found = f"is {size[0]} × {size[1]} pixels, not {width} × {height}"
+            raise UserError(f"{path}: {found}; images have one size, and {right}")
     counts = ", ".join(f"{count:,} {kind}" for kind, count in kinds.most_common())
     white = "; what is transparent became white" if "transparent" in kinds else ""
     return [f"{name}: images of several kinds became RGB: {counts}{white}"] if len(kinds) > 1 else []

@@ -8,8 +8,7 @@
   parted by `;`, `|` or a new line; with nothing between them, they are the two halves of the integers.
 - `darts_cnn` (Liu et al. 2019): `Genotype(normal=[('sep_conv_3x3', 1), …], normal_concat=range(2, 6), reduce=[…],
   reduce_concat=range(2, 6))`. Two pairs of operation and input a node, where 0 and 1 are the cell's inputs, the older
-  one first. A concat names either all nodes or the loose ends. Operations outside the search space, such as
-  dil_conv_3x3, are refused.
+  one first. A concat names all nodes or the loose ends. Operations of other spaces, like dil_conv_3x3, are refused.
 """
 
 import re

@@ -48,12 +48,7 @@ class ImageDataset:
 
 
 def load_images(
-    name: str,
-    *,
-    data_dir: str | Path = "data",
-    image_size: int = 0,
-    valid_size: int = 5000,
-    memory_limit: int = HALF_MEMORY,
+    name: str, *, data_dir: str | Path, image_size: int = 0, valid_size: int = 5000, memory_limit: int = HALF_MEMORY
 ) -> ImageDataset:
     """Read CIFAR-10 (`cifar10` or `cifar`), CIFAR-100 (`cifar100`), or `data_dir/name`; `shapes` is made on first use.
 

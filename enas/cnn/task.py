@@ -1,7 +1,4 @@
-"""Image classification as a `Task`.
-
-Shapes: M architectures, B batch, C classes.
-"""
+"""Image classification as a `Task`. Shapes: M architectures, B batch, C classes."""
 
 from collections.abc import Sequence
 from itertools import islice
@@ -43,9 +40,7 @@ class VisionTask(Task):
     precisions = PRECISIONS
 
     def __init__(self, dataset: ImageDataset, model: nn.Module, config: VisionTaskConfig, seed: int):
-        self.dataset = dataset
-        self.model = model.to(memory_format=MEMORY_FORMAT)
-        self.config = config
+        self.dataset, self.model, self.config = dataset, model.to(memory_format=MEMORY_FORMAT), config
         self.precision, self.divisible_batch = config.precision, config.batch_size
         self._mean, self._std = dataset.mean.to(self.device), dataset.std.to(self.device)
         self._splits = {split: getattr(dataset, split).to(self.device) for split in SPLITS}

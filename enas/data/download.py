@@ -1,8 +1,7 @@
 """Fetch the public datasets: `python -m enas download ptb|wikitext|cifar10|cifar100`.
 
 A dataset is installed whole or not at all: it is fetched and unpacked in a temporary folder, checked against known
-SHA-256 sums, and renamed as the last step. Files are written under their installed names only, never under those in an
-archive.
+SHA-256 sums, and renamed as the last step. Files are written under their installed names, never under an archive's.
 """
 
 import errno

@@ -14,8 +14,7 @@ _BEGINS = {".png": b"\x89PNG\r\n", ".svg": b"<?xml"}
 _FONT = {"fontname": "Helvetica", "fontsize": "16"}
 _LAYOUT = {"dpi": "150", "pad": "0.2", "nodesep": "0.25", "ranksep": "0.35", "ordering": "out", "labelloc": "t"}
 _BOX = {"shape": "box", "style": "rounded,filled", "fillcolor": "white", "height": "0.45", "margin": "0.15,0.05"}
-# The layout pulls heavy edges short: a node stays right below the one it reads, and only the grey
-# edges into the mean run far.
+# Heavy edges are pulled short: a node stays right below the one it reads, and only grey edges, into the mean, run far.
 _EDGE_STYLE = {"color": "#333333", "penwidth": "1.4", "arrowsize": "0.8", "weight": "16"}
 LIGHT_EDGE_STYLE = {"color": "#888888", "penwidth": "1.1", "weight": "1"}
 
@@ -33,8 +32,7 @@ def new_graph(name: str, title: str | None = None) -> graphviz.Digraph:
 def write_graph(graph: graphviz.Digraph, path: str | Path) -> Path:
     """Write a graph as a PNG or SVG, or its .dot source if `dot` cannot make one; returns the file written.
 
-    The file is written whole or not at all; a missing folder is made. UserError for another ending,
-    or when it cannot be written.
+    It is written whole or not at all; a missing folder is made. UserError for another ending, or if that fails.
     """
     path = Path(path)
     if path.suffix not in _BEGINS:

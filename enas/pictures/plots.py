@@ -127,12 +127,7 @@ def _sizes(changes: Iterable[float]) -> tuple[float, float]:
 
 @plain_style
 def bars_figure(
-    labels: Sequence[str],
-    changes: dict[str, Sequence[float]],
-    *,
-    baseline: dict[str, float],
-    metric: Metric,
-    title: str,
+    labels: Sequence[str], changes: dict[str, list[float]], *, baseline: dict[str, float], metric: Metric, title: str
 ) -> Figure:
     """Draw groups of bars around 0, one bar a series: the change from the unedited score.
 
@@ -166,10 +161,7 @@ def bars_figure(
 
 @plain_style
 def policy_figure(
-    choices: Sequence[Sequence[str]],
-    decisions: Sequence[Sequence[Any]],
-    derived: Sequence[int] = (),
-    warm_up_epochs: int = 0,
+    choices: list[list[str]], decisions: Sequence[Any], derived: Sequence[int] = (), warm_up_epochs: int = 0
 ) -> Figure:
     """Draw a heat map of the probability of every choice at every evaluation, in panels side by side.
 

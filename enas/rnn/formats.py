@@ -52,9 +52,7 @@ def _require_root(cell: RNNCell) -> None:
 
 RNN_FORMATS = {
     "enas": Format(
-        RNNCell,
-        lambda text: RNNCell.decode(integers(text)),
-        lambda cell: joined(with_only("loose_ends", cell).encode()),
+        RNNCell, lambda text: RNNCell.decode(integers(text)), lambda it: joined(with_only("loose_ends", it).encode())
     ),
     "enas_lm": Format(RNNCell, _read_enas_lm, _write_enas_lm),
     "darts": Format(RNNCell, _read_darts, _write_darts),

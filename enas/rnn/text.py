@@ -57,9 +57,7 @@ class Corpus:
         return Identity("vocabulary", self.vocabulary, splits)
 
 
-def load_corpus(
-    name: str, *, data_dir: str | Path = "data", vocab_min_count: int = 2, text_unit: str = "word"
-) -> Corpus:
+def load_corpus(name: str, *, data_dir: str | Path, vocab_min_count: int = 2, text_unit: str = "word") -> Corpus:
     """Read `data_dir/name/{train,valid,test}.txt`; a built-in corpus is made there on first use.
 
     White space separates words, and every line, a blank one too, ends in one `<eos>`. With `text_unit` "character"

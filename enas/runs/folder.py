@@ -170,10 +170,8 @@ def check_same_data(folder: Path, dataset: str, identity: Identity) -> None:
     with reading(path := folder / IDENTITY):
         changes = identity.changes_since(read_json(path))
     if changes:
-        raise UserError(
-            f"{folder}: {dataset} is not the data that this run was begun with: {', '.join(changes)} changed; "
-            "put it back, name it with --data_dir, or start a new run"
-        )
+        changed = f"{', '.join(changes)} changed; put it back, name it with --data_dir, or start a new run"
+        raise UserError(f"{folder}: {dataset} is not the data that this run was begun with: {changed}")
 
 
 def saved_config(folder: Path) -> Config:
@@ -212,15 +210,13 @@ def config_for_scratch(folder: Path, settings: Mapping[str, Any]) -> Config:
     return given.replace(load_path=str(folder))
 
 
-def _put_in(
-    folder: Path, settings: Mapping[str, Any], is_fixed: Callable[[Any], bool]
-) -> tuple[Config, Config, list[str]]:
+def _put_in(folder: Path, settings: dict[str, Any], fixed: Callable[[Any], bool]) -> tuple[Config, Config, list[str]]:
     """Return the settings of a run, those with others put in, and the names of the changed ones, none of them fixed."""
     saved, known, settings = saved_config(folder), all_settings(), with_variation(settings)
     given = saved.replace(**settings)
     changed = [name for name in settings if getattr(given, name) != getattr(saved, name)]
     for name in changed:
-        if is_fixed(known[name]) and without_effect(name, given) is None:
+        if fixed(known[name]) and without_effect(name, given) is None:
             one, other, advice = getattr(given, name), getattr(saved, name), "leave the flag out, or start a new run"
             raise UserError(f"{name} is {one!r}, but the run {folder} has {other!r}; {advice}")
     return saved, given, changed

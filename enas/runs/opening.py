@@ -170,18 +170,13 @@ def _restored(config: Config, folder: Path, given: Collection[str], ranks: Ranks
 
 
 def pick_device(num_gpu: int) -> torch.device:
-    """Return the CPU for 0, a GPU for 1, and for −1 a GPU if there is one; UserError if there are fewer.
-
-    Each of several processes on a machine has its own GPU.
-    """
+    """Return the CPU for 0, a GPU of its own for 1, and for −1 one if there is any; UserError if there are fewer."""
     available, local_rank = torch.cuda.device_count(), os.environ.get("LOCAL_RANK")
     if num_gpu > available:
         raise UserError(f"num_gpu is {num_gpu}, but this machine has {available}; --num_gpu 0 uses the CPU")
     if num_gpu > 1 and local_rank is None:
-        raise UserError(
-            f"num_gpu is {num_gpu}, and a process uses one GPU; begin {num_gpu} of them with "
-            f"torchrun --nproc_per_node={num_gpu} train_scripts/train_regular.py, and the other flags"
-        )
+        right = f"torchrun --nproc_per_node={num_gpu} train_scripts/train_regular.py, and the other flags"
+        raise UserError(f"num_gpu is {num_gpu}, and a process uses one GPU; begin {num_gpu} of them with {right}")
     if not available or num_gpu == 0:
         return torch.device("cpu")
     if int(os.environ.get("LOCAL_WORLD_SIZE", "1")) > available:

@@ -415,8 +415,7 @@ def architecture_of(load_path: str | Path, **changes: Any) -> Architecture:
 def halved(config: Config, candidates: Sequence[Architecture], note: Callable[[str], Any] = str) -> Architecture:
     """Train different architectures from scratch by successive halving to `max_epoch`; return the one that is left.
 
-    Each has its run below `config.log_dir`, where the same call goes on after an interruption. `note` gets a line about
-    each rung.
+    Each has its run below `config.log_dir`, where the same call goes on if interrupted. `note` gets a line a rung.
     """
     metric = config.space.metric
 

@@ -83,9 +83,7 @@ class Architecture:
 
     def to_json(self) -> str:
         """Return the architecture as JSON text, one line."""
-        return json.dumps(
-            self, default=lambda one: {"type": one.type_name} | {key: getattr(one, key) for key in one.keys}
-        )
+        return json.dumps(self, default=lambda it: {"type": it.type_name} | {key: getattr(it, key) for key in it.keys})
 
     @classmethod
     def from_json(cls, text: str) -> Self:

@@ -22,6 +22,7 @@ from enas.settings import ConfigLike
 
 INIT_RANGE = 0.1  # paper section 3.1
 NO_DECISIONS = torch.empty(0, 0)
+Penalty = Callable[[list[Tensor]], Tensor]  # from `Sample.probabilities` to `Sample.penalty`
 
 
 @dataclass(frozen=True)
@@ -169,14 +170,9 @@ class RandomController(Controller[ArchT]):
 
 
 class IndependentController(Controller[ArchT]):
-    """A vector of logits for each decision, zero at the start: no decision depends on another (Bender et al. 2020).
+    """A vector of logits for each decision, zero at the start: no decision depends on another (Bender et al. 2020)."""
 
-    `penalty` makes `Sample.penalty` of `Sample.probabilities`.
-    """
-
-    def __init__(
-        self, space: Space[ArchT], penalty: Callable[[list[Tensor]], Tensor] | None = None, penalty_weight: float = 0.0
-    ):
+    def __init__(self, space: Space[ArchT], penalty: Penalty | None = None, penalty_weight: float = 0.0):
         super().__init__(space)
         self.penalty, self.penalty_weight = penalty, penalty_weight
         self.logits = nn.ParameterList(nn.Parameter(torch.zeros(size)) for size in space.sizes)

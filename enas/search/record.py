@@ -83,9 +83,7 @@ def flat(entry: Mapping[str, Any]) -> dict[str, Any]:
 
 def format_score(score: float) -> str:
     """Return a score as messages show it: perplexities need two decimals, accuracies in 0 … 1 need four."""
-    if score >= LARGEST_WRITTEN_OUT:
-        return f"{score:.3g}"
-    return f"{score:.{2 if score > 1 else 4}f}"
+    return f"{score:.3g}" if score >= LARGEST_WRITTEN_OUT else f"{score:.{2 if score > 1 else 4}f}"
 
 
 def describe(entry: dict[str, Any], metric: str, max_epoch: int) -> str:

@@ -36,9 +36,6 @@ class SearchSpace:
     controllers: Mapping[str, "Make"] = field(default_factory=dict)  # added by `register_controller`, by train type
     by_command: bool = True  # whether commands can make the models; if not, they were given in Python
 
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "selected_by", dict(self.selected_by) or {"network_type": self.name})
-
 
 SPACES: dict[str, SearchSpace] = {}
 ALIASES = {"enas": "orig", "regular": "orig"}  # other names of train types
@@ -54,7 +51,8 @@ def register(space: SearchSpace) -> SearchSpace:
         raise UserError(f"search space {space.name} is registered already; choose another name")
     note_owner(space.name)
     types, controllers = (*space.train_types, *STRATEGIES), {**STRATEGIES, **space.controllers}
-    SPACES[space.name] = space = replace(space, train_types=types, controllers=controllers)
+    chosen = dict(space.selected_by) or {"network_type": space.name}
+    SPACES[space.name] = space = replace(space, train_types=types, controllers=controllers, selected_by=chosen)
     space.architecture.draw = lambda *drawing: space.problem().draw(*drawing)
     FORMATS.update(space.formats)
     return space

@@ -1,7 +1,4 @@
-"""REINFORCE (Williams 1992) for the controller: return, baseline, policy loss, step (paper section 2.2).
-
-Shapes: M architectures, D decisions.
-"""
+"""REINFORCE (Williams 1992, paper section 2.2) for the controller. Shapes: M architectures, D decisions."""
 
 from dataclasses import dataclass
 from typing import Any

@@ -7,6 +7,7 @@ from enas.search.derive import ordered
 from enas.search.metric import Metric
 
 FACTOR = 3  # one of so many goes on to the next rung, which has so many times the epochs
+Train = Callable[[Sequence[Any], int], Mapping[Any, float]]  # from candidates and epochs to the metric of each
 
 
 def rungs_to(last: int) -> list[int]:
@@ -17,16 +18,10 @@ def rungs_to(last: int) -> list[int]:
     return rungs
 
 
-def halve(
-    candidates: Sequence[Any],
-    rungs: Sequence[int],
-    train: Callable[[Sequence[Any], int], Mapping[Any, float]],
-    metric: Metric,
-) -> Any:
+def halve(candidates: Sequence[Any], rungs: Sequence[int], train: Train, metric: Metric) -> Any:
     """Return the candidate, out of at least one, with which successive halving ends; `rungs` are epochs, increasing.
 
-    `train` takes candidates and epochs, and returns the metric of each after it has been trained for so many epochs in
-    all. It is called once for each rung, until one candidate is left.
+    `train` trains each to so many epochs in all. It is called once for each rung, until one candidate is left.
     """
     left = [*candidates]
     for epochs in rungs:

@@ -144,11 +144,8 @@ class Trainer(Training):
         return {"controller": digest(state.encode()), **super().alike()}
 
     def state_dict(self) -> dict[str, Any]:
-        return {
-            **super().state_dict(),
-            "controller": self.controller.state_dict(),
-            "drawn": [one.to_dict() for one in self.drawn] or None,
-        }
+        own = {"controller": self.controller.state_dict(), "drawn": [one.to_dict() for one in self.drawn] or None}
+        return {**super().state_dict(), **own}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.controller.load_state_dict(state["controller"])

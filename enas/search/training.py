@@ -157,10 +157,9 @@ class Training(ABC):
     def _roll_back(self) -> None:
         before, clocks = self.progress, self._clocks()
         if before.rollbacks == ROLLBACKS_BEFORE_END:
-            raise TrainingDivergedError(
-                f"training diverged: {SKIPS_BEFORE_ROLLBACK} steps in a row were not finite, after "
-                f"{before.rollbacks} returns to the last checkpoint; lower the shared learning rate or gradient clip"
-            )
+            steps = f"{SKIPS_BEFORE_ROLLBACK} steps in a row were not finite, after {before.rollbacks} returns"
+            advice = "lower the shared learning rate or gradient clip"
+            raise TrainingDivergedError(f"training diverged: {steps} to the last checkpoint; {advice}")
         self.load_state_dict(self.checkpoints.newest(self.logbook.info)[1])
         self.progress = replace(self.progress, skipped=before.skipped, rollbacks=before.rollbacks + 1, **clocks)
         self.progress.lr_scale = before.lr_scale / 2

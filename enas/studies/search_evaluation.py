@@ -72,10 +72,7 @@ class _Evaluation:
     """One evaluation: the table, then the searches, then the trainings that are still missing."""
 
     def __init__(self, config: EvaluationConfig, search: Config, budget: Config):
-        self.config = config
-        self.search = search
-        self.budget = budget
-        self.metric = search.space.metric
+        self.config, self.search, self.budget, self.metric = config, search, budget, search.space.metric
         self.work = partial(side_by_side, config.jobs, config.backend)
         self.truth_seeds = range(1, config.truth_seeds + 1)
         self.seeds = range(1, config.seeds + 1)
@@ -144,11 +141,10 @@ class _Evaluation:
         new = searches.keys() - self.outcomes.keys()  # the others only score rows
         each = np.mean([one["seconds"] for one in self.outcomes.values() if "seconds" in one] or [math.nan])
         most = self.config.finalists * len(self.seeds) if "finalists" in self.config.methods else 0
-        print(
-            f"{len(trainings)} trainings of {self.table.path}{self._hours(len(trainings) * self.table.seconds)}; "
-            f"{len(searches)} searches{self._hours(len(new) * each)}"
-            f"{f', up to {most} trainings of finalists' if most else ''}; then what they find"
-        )
+        halvings = f", up to {most} trainings of finalists" if most else ""
+        left = f"{len(searches)} searches{self._hours(len(new) * each)}{halvings}; then what they find"
+        hours = self._hours(len(trainings) * self.table.seconds)
+        print(f"{len(trainings)} trainings of {self.table.path}{hours}; {left}")
         return {"trainings": len(trainings), "searches": len(searches)}
 
     def _hours(self, seconds: float) -> str:
@@ -363,8 +359,7 @@ def best_candidates(folder: Path, num: int) -> list[Architecture]:
     """Return the best `num` functions, or fewer, of the search in `folder`: best first on the whole of validation."""
     # Most samples of a policy that is almost sure are the same architecture.
     sizes = {"derive_num_sample": SAMPLES_PER_FINALIST * num, "derive_shortlist": num, "derive_finalists": 0}
-    config = saved_config(folder).replace(**sizes)
-    ranking = read_run(config, folder).deriver.shortlist().ranking
+    ranking = read_run(saved_config(folder).replace(**sizes), folder).deriver.shortlist().ranking
     if not ranking:
         raise UserError(f"{folder}: no sample keeps to max_parameters and max_flops; search with larger limits")
     return [one.canonical() for one in ranking]
@@ -377,11 +372,7 @@ def halve_from_scratch(settings: dict[str, Any], draw: Callable[[], list[Archite
     """
     start = time.process_time()
     config, drawn = Config(**settings), draw()
-    seconds = round(time.process_time() - start, 3)
+    spent = round(time.process_time() - start, 3)
     winner = run.halved(config, drawn)
     shutil.rmtree(config.log_dir, ignore_errors=True)  # there is none if one architecture was drawn
-    return {
-        "architectures": [one.to_dict() for one in drawn],
-        "draw_seconds": seconds,
-        "architecture": winner.to_dict(),
-    }
+    return {"architectures": [one.to_dict() for one in drawn], "draw_seconds": spent, "architecture": winner.to_dict()}

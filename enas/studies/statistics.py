@@ -28,8 +28,7 @@ def paired(ours: ArrayLike, theirs: ArrayLike, error: float = 0.0, num: int = 2)
     Returns:
         the number of "seeds"; "difference", the mean of ours − theirs; its 95 % "interval" by Student's t (with an
         error, by Welch's degrees of freedom); "p" of the same test, two-sided; and "wilcoxon", p of the signed-rank
-        test, from `FEWEST_FOR_WILCOXON` seeds on. Interval and p are None for fewer than two seeds, or if a score is
-        not finite.
+        test, from `FEWEST_FOR_WILCOXON` seeds on. Interval and p are None for one seed, or if a score is not finite.
     """
     differences = np.subtract(ours, theirs)
     seeds, difference = len(differences), float(differences.mean())

@@ -15,6 +15,7 @@ from torch.autograd.function import once_differentiable
 
 CHUNK_ELEMENTS = 1 << 22  # logits at a time: 16 MB in float32
 GPU_CHUNK_ELEMENTS = 1 << 25
+Dtype = torch.dtype | None  # of the operands of matrix products; None is their own
 
 
 def _chunks(hidden: Tensor, weight: Tensor, bias: Tensor, targets: Tensor) -> Iterator[tuple[slice, Tensor, Tensor]]:
@@ -36,13 +37,10 @@ def _logits(hidden: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def token_nll(
-    hidden: Tensor, weight: Tensor, bias: Tensor, targets: Tensor, precision: torch.dtype | None = None
-) -> Tensor:
+def token_nll(hidden: Tensor, weight: Tensor, bias: Tensor, targets: Tensor, precision: Dtype = None) -> Tensor:
     """Return −log softmax(hidden·weightᵀ + bias)[target] of each prediction, [n], without a gradient.
 
-    Shapes are [n, H], [V, H], [V] and, integers, [n]. `precision` is the type of the operands of matrix products, by
-    default theirs. The softmax keeps the type of `bias`.
+    Shapes are [n, H], [V, H], [V] and, integers, [n]. The softmax keeps the type of `bias`.
     """
     hidden, weight = hidden.to(precision or hidden.dtype), weight.to(precision or weight.dtype)
     nll = bias.new_empty(hidden.shape[0])
@@ -53,9 +51,7 @@ def token_nll(
 
 class _MeanNLL(torch.autograd.Function):
     @staticmethod
-    def forward(
-        ctx: Any, hidden: Tensor, weight: Tensor, bias: Tensor, targets: Tensor, precision: torch.dtype | None
-    ) -> Tensor:
+    def forward(ctx: Any, hidden: Tensor, weight: Tensor, bias: Tensor, targets: Tensor, precision: Dtype) -> Tensor:
         n, dtype = hidden.shape[0], precision or hidden.dtype
         low_hidden, low_weight = hidden.to(dtype), weight.to(dtype)
         grad_hidden, grad_weight, grad_bias = torch.empty_like(hidden), torch.zeros_like(weight), torch.zeros_like(bias)
@@ -82,8 +78,6 @@ class _MeanNLL(torch.autograd.Function):
         return (*(part.mul_(grad) for part in ctx.saved_tensors), None, None)
 
 
-def mean_nll(
-    hidden: Tensor, weight: Tensor, bias: Tensor, targets: Tensor, precision: torch.dtype | None = None
-) -> Tensor:
+def mean_nll(hidden: Tensor, weight: Tensor, bias: Tensor, targets: Tensor, precision: Dtype = None) -> Tensor:
     """Return the mean of `token_nll`, a scalar with gradients for hidden, weight and bias, which can be taken once."""
     return _MeanNLL.apply(hidden, weight, bias, targets, precision)
