@@ -1,55 +1,56 @@
-"""A search strategy of your own: local search (White et al. 2021, arXiv:2005.02960, algorithm 1), begun anew at optima.
+"""A search strategy of your own: a tree-structured Parzen estimator (Bergstra et al. 2011), over decisions.
 
     python ablation_studies/strategies.py --use examples/own_strategy.py --table cells3 --seeds 20 --queries 100
 
 A strategy is a controller: `sample` proposes architectures, and `learn` gets their rewards. It draws from torch's own
 random numbers, and `sample` changes nothing else. `enas strategies` asks a strategy that has no parameters for one
-architecture at a time. For a search (`--train_type local_search`), docs/python.md says how checkpoints keep its state.
+architecture at a time. For a search (`--train_type tpe`), docs/python.md says how checkpoints keep its state.
 """
 
-from torch import randperm
+import math
+
+import torch
 
 from enas.search.controllers import Controller, RandomController, Sample
 from enas.search.registry import register_controller
 
+FIRST, CANDIDATES = 10, 24  # uniform architectures before the first estimate; draws for each proposal
 
-class LocalSearch(Controller):
-    """Looks at all neighbours of an architecture, in random order, and moves to the best one if that is better.
 
-    A neighbour is another function that differs in one decision. No neighbour is looked at twice.
-    """
+class TPE(Controller):
+    """Of some draws from the decisions of the best quarter, proposes the one that is rarest among the others."""
 
     def __init__(self, space):
         super().__init__(space)
-        self.rewards = {}  # of each function that was looked at
-        self.around = {}  # the centre, and its neighbours, by function
-        self.left = []  # neighbours that were not looked at yet
+        self.seen = []  # the reward and the decisions of each look
 
     def sample(self, num):
-        return Sample(self.left[:num]) if self.left else RandomController(self.space).sample(1)
+        if len(self.seen) < FIRST:
+            return RandomController(self.space).sample(num)
+        return Sample([self.propose() for _ in range(num)])
+
+    def propose(self):
+        seen = sorted(self.seen, reverse=True)
+        num_good = math.ceil(len(seen) / 4)
+        good, others = self.frequencies(seen[:num_good]), self.frequencies(seen[num_good:])
+        draws = [torch.multinomial(weights, CANDIDATES, replacement=True) for weights in good]
+        ratios = [(some[drawn] / rest[drawn]).log() for drawn, some, rest in zip(draws, good, others, strict=True)]
+        best = torch.stack(ratios).sum(0).argmax()
+        return self.space.decode([int(drawn[best]) for drawn in draws])
+
+    def frequencies(self, seen):
+        """How often each choice of each decision was made, counting each choice once more."""
+        found = []
+        for place, (size, allowed) in enumerate(zip(self.space.sizes, self.space.allowed, strict=True)):
+            counts = torch.zeros(size)
+            counts[list(allowed)] = 1.0
+            made = torch.tensor([row[place] for _, row in seen if place < len(row)], dtype=torch.long)
+            found.append((counts + made.bincount(minlength=size)) / (len(allowed) + len(made)))
+        return found
 
     def learn(self, sample, rewards):
-        functions = [one.canonical() for one in sample.architectures]
-        self.rewards.update(zip(functions, rewards.tolist(), strict=True))
-        if not self.left:  # a new beginning
-            self.move(sample.architectures[0])
-        self.left = [one for one in self.left if one.canonical() not in self.rewards]
-        while self.around and not self.left:
-            centre, best = next(iter(self.around)), max(self.around, key=self.rewards.get)
-            if best == centre:
-                self.around = {}
-            else:
-                self.move(self.around[best])
+        self.seen += zip(rewards.tolist(), map(self.space.encode, sample.architectures), strict=True)
         return {}
 
-    def move(self, centre):
-        row, self.around = list(self.space.encode(centre)), {centre.canonical(): centre}
-        for place, choices in enumerate(self.space.allowed[: len(row)]):
-            for choice in choices:
-                other = self.space.decode([*row[:place], choice, *row[place + 1 :]])
-                self.around.setdefault(other.canonical(), other)
-        new = [one for function, one in self.around.items() if function not in self.rewards]
-        self.left = [new[index] for index in randperm(len(new))]
 
-
-register_controller(None, "local_search", lambda space, config: LocalSearch(space))
+register_controller(None, "tpe", lambda space, config: TPE(space))

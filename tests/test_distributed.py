@@ -51,7 +51,8 @@ def searches(folder, name: str, num: int) -> dict[str, dict]:
     scratch = tiny.settings(text, mode="single", **DROPOUTS, given=CELL.to_dict())
     # More samples than the population has places.
     own = {**search, "train_type": "evolution", "controller_max_step": 75}
-    found = {"search": search, "macro": macro, "scratch": scratch, "evolution": own}
+    near = {**own, "train_type": "local_search"}
+    found = {"search": search, "macro": macro, "scratch": scratch, "evolution": own, "local_search": near}
     return {kind: {**settings, "log_dir": str(folder / f"{name}-{kind}")} for kind, settings in found.items()}
 
 

@@ -136,7 +136,7 @@ def test_the_clipped_objective_is_that_of_the_paper(monkeypatch):
 # --- as --train_type --------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ["evolution", "ppo"])
+@pytest.mark.parametrize("name", ["evolution", "local_search", "ppo"])
 def test_a_strategy_resumes_exactly_derives_and_is_reported(tmp_path, name):
     expected = tiny.run_in(tmp_path, train_type=name, **SHORT)
     assert expected.name.startswith(f"tiny_{name}_")
@@ -147,8 +147,8 @@ def test_a_strategy_resumes_exactly_derives_and_is_reported(tmp_path, name):
     _assert_same(folder, expected)
     history = tiny.results(folder)["history"]
     assert all("place" in entry and entry["reward"] > 0 for entry in history)
-    assert [entry["entropy"] is None for entry in history] == [name == "evolution"] * 3
-    tags = {"evolution": "population", "ppo": "clipped"}
+    assert [entry["entropy"] is None for entry in history] == [name != "ppo"] * 3
+    tags = {"evolution": "population", "local_search": "functions", "ppo": "clipped"}
     assert len(tiny.curve(folder, f"controller/{tags[name]}")) == 6
     results = execute(load_path=str(folder), mode="derive", derive_num_sample=20)
     assert results["architecture"] is not None

@@ -28,6 +28,7 @@ from enas.search.registry import register_controller
 from enas.search.rungs import FACTOR, halve
 from enas.strategies.evolution import Evolution
 from enas.strategies.halving import Halving
+from enas.strategies.local_search import LocalSearch
 from enas.strategies.ppo import PPO
 from enas.studies import arena
 from enas.studies.arena import compare, search
@@ -238,12 +239,11 @@ def test_the_clipped_objective_has_the_entropy_as_reinforce_has_it(mode, monkeyp
 
 
 def test_local_search_climbs_looks_at_no_neighbour_twice_and_begins_anew():
-    make = runpy.run_path(OWN)["LocalSearch"]
     target = SPACE.encode(CELLS[5])
     near = {one: sum(a == b for a, b in zip(SPACE.encode(one), target, strict=True)) for one in CELLS}
     for seed in range(10):
         torch.manual_seed(seed)
-        strategy, seen = make(SPACE), []
+        strategy, seen = LocalSearch(SPACE), []
         while CELLS[5] not in seen:
             (one,) = strategy.sample(1).architectures
             assert one.canonical() not in seen
@@ -253,6 +253,53 @@ def test_local_search_climbs_looks_at_no_neighbour_twice_and_begins_anew():
             strategy.learn(
                 sample := strategy.sample(1), torch.tensor([float(near[sample.architectures[0].canonical()])])
             )
+
+
+def test_local_search_takes_the_best_of_several_and_keeps_its_place():
+    """A search asks for several at once, and a checkpoint keeps what is known and left."""
+    torch.manual_seed(0)
+    strategy, other = LocalSearch(SPACE), LocalSearch(SPACE)
+    strategy.learn(Sample(CELLS[:3]), torch.tensor([0.1, 0.3, 0.2]))
+    assert strategy.around[0] == CELLS[1] and len(strategy.left) < len(CELLS)
+    torch.manual_seed(1)
+    sample = strategy.sample(30)
+    assert len(sample.architectures) == 30 and sample.architectures[: len(strategy.left)] == strategy.left
+    assert [each.argmax(1).tolist()[0] for each in sample.probabilities] == SPACE.row(sample.architectures[0])
+    other.load_state_dict(json.loads(json.dumps(strategy.state_dict())))
+    torch.manual_seed(1)
+    assert other.sample(30).architectures == sample.architectures
+    for each in (strategy, other):
+        torch.manual_seed(2)
+        each.learn(Sample(each.sample(4).architectures), torch.tensor([0.5, 0.1, 0.9, 0.2]))
+    assert strategy.get_extra_state() == other.get_extra_state()
+
+
+def test_neighbours_differ_in_one_decision_and_are_other_functions():
+    strategy = LocalSearch(SPACE)
+    strategy.learn(Sample(CELLS[:1]), torch.tensor([0.5]))
+    near = {
+        other.canonical()
+        for row in itertools.product(*map(range, SPACE.sizes))
+        if sum(a != b for a, b in zip(row, SPACE.encode(CELLS[0]), strict=True)) == 1 and (other := SPACE.decode(row))
+    }
+    assert {one.canonical() for one in strategy.left} == near - {CELLS[0].canonical()}
+
+
+def test_the_example_estimates_frequencies_and_finds_what_is_best():
+    torch.manual_seed(0)
+    strategy, target = runpy.run_path(OWN)["TPE"](SPACE), SPACE.encode(CELLS[5])
+    rows = [SPACE.encode(CELLS[index]) for index in (0, 3)]
+    for found, size, place in zip(strategy.frequencies([(0.0, row) for row in rows]), SPACE.sizes, itertools.count()):
+        assert found.tolist() == pytest.approx([
+            (1 + sum(row[place] == choice for row in rows)) / (size + 2) for choice in range(size)
+        ])  # fmt: skip
+    counts = dict.fromkeys(CELLS, 0)
+    for _ in range(60):
+        (one,) = (sample := strategy.sample(1)).architectures
+        counts[one.canonical()] += 1
+        near = sum(a == b for a, b in zip(SPACE.encode(one), target, strict=True))
+        strategy.learn(sample, torch.tensor([float(near)]))
+    assert counts[CELLS[5]] == max(counts.values()) > 10
 
 
 def test_the_controllers_are_those_of_a_search():
@@ -365,11 +412,11 @@ def test_the_comparison_is_written_tested_and_plotted(table, tmp_path, monkeypat
         assert main(words) == 0
         out = capsys.readouterr().out
         assert main([*words, "--jobs", "2"]) == 0
-    assert "20 looks" in out and "± " in out and "local_search" in out
+    assert "20 looks" in out and "± " in out and "tpe" in out
     one, other = (tmp_path / "analysis_results" / "strategies" / f"cells-{num}" for num in (1, 2))
     results = json.loads((one / "results.json").read_text())
     assert results == json.loads((other / "results.json").read_text())  # in two processes too
-    names = ("uniform", "enas", "logits", "halving", "evolution", "ppo", "local_search")
+    names = ("uniform", "enas", "logits", "halving", "evolution", "local_search", "ppo", "tpe")
     assert [row["strategy"] for row in results["rows"][::2]] == [*names, *names]
     assert all(row["seeds"] == 6 and 10.0 <= row["mean"] < 15 for row in results["rows"])
     tested = [row for row in results["rows"] if row["strategy"] != "uniform" and row["split"] == "validation"]

@@ -12,7 +12,7 @@ from typing import Any, Generic, cast
 
 import torch
 from torch import Generator, Tensor, nn
-from torch.nn.functional import pad
+from torch.nn.functional import one_hot, pad
 
 from enas.errors import TrainingDivergedError, UserError
 from enas.search.reinforce import Reinforce, policy_loss
@@ -38,6 +38,15 @@ class Sample(Generic[ArchT]):
     probabilities: list[Tensor] = field(default_factory=list[Tensor])  # D tensors [M, choices], without gradients
     penalty: Tensor | None = None  # the search space's own term of the controller's loss, [M]
     epochs: int = 0  # of training after which `enas strategies` looks at each architecture; 0 is all
+
+
+def proposed(space: Space[ArchT], architectures: list[ArchT]) -> Sample[ArchT]:
+    """Return a sample that was drawn from no distribution: each decision's choice has probability 1."""
+    rows = torch.tensor([space.row(one) for one in architectures])
+    return Sample(
+        architectures,
+        probabilities=[one_hot(made, size).float() for made, size in zip(rows.T, space.sizes, strict=True)],
+    )
 
 
 @dataclass
@@ -112,10 +121,9 @@ class Controller(nn.Module, Generic[ArchT]):
 
     def log_prob(self, architectures: Sequence[ArchT]) -> Sample[ArchT]:
         """Score given architectures: the log-probabilities and entropies that drawing them would have had."""
-        sizes, rows = self.space.sizes, [self.space.encode(architecture) for architecture in architectures]
-        padded = [[*row, *[0] * (len(sizes) - len(row))] for row in rows]  # 0 for decisions that were not made
         device = next((weight.device for weight in self.parameters()), None)
-        return self._sample(Decisions(len(rows), torch.tensor(padded, device=device)), list(architectures))
+        rows = torch.tensor([self.space.row(one) for one in architectures], device=device)
+        return self._sample(Decisions(len(rows), rows), list(architectures))
 
     def _sample(self, decisions: Decisions, architectures: list[ArchT] | None = None) -> Sample[ArchT]:
         try:

@@ -38,6 +38,11 @@ class Space(ABC, Generic[ArchT]):
     def decode(self, decisions: Sequence[int]) -> ArchT:
         """Return the architecture that D decisions make."""
 
+    def row(self, architecture: ArchT) -> list[int]:
+        """Return D decisions that make `architecture`, 0 for each that is not made."""
+        made = self.encode(architecture)
+        return [*made, *[0] * (len(self.sizes) - len(made))]
+
     def twins(self, architecture: ArchT, num: int) -> list[ArchT]:
         """Return up to `num` architectures of one function, `architecture` first; every call returns the same ones."""
         rng, found = random.Random(0), {architecture: None}

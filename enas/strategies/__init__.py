@@ -11,4 +11,8 @@ def _at(place: str) -> Any:
     return lambda space, config: resolve_name(f"enas.strategies.{place}")(space, config)  # which loads torch
 
 
-TRAIN_TYPES = {"evolution": _at("evolution:Evolution"), "ppo": _at("ppo:PPO")}  # of every space
+TRAIN_TYPES = {  # of every space
+    "evolution": _at("evolution:Evolution"),
+    "local_search": _at("local_search:LocalSearch"),
+    "ppo": _at("ppo:PPO"),
+}

@@ -4,9 +4,8 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn.functional import one_hot
 
-from enas.search.controllers import Controller, RandomController, Sample
+from enas.search.controllers import Controller, RandomController, Sample, proposed
 from enas.search.space import ArchT, Space
 from enas.settings import ConfigLike
 
@@ -32,9 +31,7 @@ class Evolution(Controller[ArchT]):
     def sample(self, num: int) -> Sample[ArchT]:
         if len(self.population) < self.size:
             return RandomController(self.space).sample(num)
-        rows, sizes = [self.child() for _ in range(num)], self.space.sizes
-        probabilities = [one_hot(made, size).float() for made, size in zip(torch.tensor(rows).T, sizes, strict=True)]
-        return Sample([self.space.decode(row) for row in rows], probabilities=probabilities)
+        return proposed(self.space, [self.space.decode(self.child()) for _ in range(num)])
 
     def child(self) -> list[int]:
         """Return the decisions of a tournament's winner with one of them changed; each decision is equally likely."""
@@ -47,7 +44,6 @@ class Evolution(Controller[ArchT]):
         return row
 
     def learn(self, sample: Sample[ArchT], rewards: Tensor) -> dict[str, float]:
-        rows = [[*self.space.encode(one)] for one in sample.architectures]
-        rows = [row + [0] * (len(self.space.sizes) - len(row)) for row in rows]
+        rows = map(self.space.row, sample.architectures)
         self.population = [*self.population, *zip(rows, rewards.tolist(), strict=True)][-self.size :]
         return {"population": sum(reward for _, reward in self.population) / len(self.population)}
