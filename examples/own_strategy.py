@@ -18,7 +18,7 @@ FIRST, CANDIDATES = 10, 24  # uniform architectures before the first estimate; d
 
 
 class TPE(Controller):
-    """Of some draws from the decisions of the best quarter, proposes the one that is rarest among the others."""
+    """Of some new draws from the decisions of the best quarter, proposes the one that is rarest among the others."""
 
     def __init__(self, space):
         super().__init__(space)
@@ -35,8 +35,9 @@ class TPE(Controller):
         good, others = self.frequencies(seen[:num_good]), self.frequencies(seen[num_good:])
         draws = [torch.multinomial(weights, CANDIDATES, replacement=True) for weights in good]
         ratios = [(some[drawn] / rest[drawn]).log() for drawn, some, rest in zip(draws, good, others, strict=True)]
-        best = torch.stack(ratios).sum(0).argmax()
-        return self.space.decode([int(drawn[best]) for drawn in draws])
+        rows = torch.stack(draws, 1)[torch.stack(ratios).sum(0).argsort(descending=True)].tolist()
+        known = {tuple(row) for _, row in seen}
+        return self.space.decode(next((row for row in rows if tuple(row) not in known), rows[0]))
 
     def frequencies(self, seen):
         """How often each choice of each decision was made, counting each choice once more."""
