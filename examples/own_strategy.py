@@ -18,11 +18,12 @@ FIRST, CANDIDATES = 10, 24  # uniform architectures before the first estimate; d
 
 
 class TPE(Controller):
-    """Of some new draws from the decisions of the best quarter, proposes the one that is rarest among the others."""
+    """Draws from the decisions of the best quarter, and proposes a new function that is rare among the others."""
 
     def __init__(self, space):
         super().__init__(space)
         self.seen = []  # the reward and the decisions of each look
+        self.functions = set()
 
     def sample(self, num):
         if len(self.seen) < FIRST:
@@ -35,9 +36,9 @@ class TPE(Controller):
         good, others = self.frequencies(seen[:num_good]), self.frequencies(seen[num_good:])
         draws = [torch.multinomial(weights, CANDIDATES, replacement=True) for weights in good]
         ratios = [(some[drawn] / rest[drawn]).log() for drawn, some, rest in zip(draws, good, others, strict=True)]
-        rows = torch.stack(draws, 1)[torch.stack(ratios).sum(0).argsort(descending=True)].tolist()
-        known = {tuple(row) for _, row in seen}
-        return self.space.decode(next((row for row in rows if tuple(row) not in known), rows[0]))
+        ranking = torch.stack(draws, 1)[torch.stack(ratios).sum(0).argsort(descending=True)].tolist()
+        found = [self.space.decode(row) for row in ranking]
+        return next((one for one in found if one.canonical() not in self.functions), found[0])
 
     def frequencies(self, seen):
         """How often each choice of each decision was made, counting each choice once more."""
@@ -51,6 +52,7 @@ class TPE(Controller):
 
     def learn(self, sample, rewards):
         self.seen += zip(rewards.tolist(), map(self.space.encode, sample.architectures), strict=True)
+        self.functions |= {one.canonical() for one in sample.architectures}
         return {}
 
 

@@ -76,14 +76,14 @@ def both(tmp_path_factory):
     others = {name: tiny.settings(folder / "text", log_dir=str(folder / name)) for name in names}
     with tiny.in_call(LanguageTask, "shared_loss", 3, partial(signal.raise_signal, signal.SIGTERM)):
         assert main(tiny.flags(others["one"])) == 143
-    long = tiny.settings(folder / "text", log_dir=str(folder / "long"), **SHORT)
-    begun = [others["whole"], others["same"] | {"stop": 3}, others["two"] | {"stop": 3}, long]
+    others["long"] = tiny.settings(folder / "text", log_dir=str(folder / "long"), **SHORT)
+    begun = [others["whole"], others["same"] | {"stop": 3}, others["two"] | {"stop": 3}, others["long"]]
     resumed = [{"load_path": str(folder / name / "*")} for name in ("same", "one")]
     runs = [*together.values(), *begun, *resumed]
     status, out, err = tiny.finish(torchrun(str(WORKER), *map(json.dumps, runs)))
     assert status == 0, err
     assert out.count("status 143") == out.count("status") == 4, (out, err)
-    return alone, together, {**others, "long": long}, out
+    return alone, together, others, out
 
 
 def folder_of(settings: dict) -> Path:
@@ -252,6 +252,7 @@ def test_a_killed_process_ends_the_run_in_one_line(tmp_path):
 
 @pytest.mark.slow
 def test_a_restarted_run_goes_on_bit_for_bit(tmp_path, both):
+    """As the one of the fixture, which costs less there than alone."""
     process = torchrun("--max-restarts=1", *_search(tmp_path, **SHORT))
     tiny.wait(process, tmp_path / "logs", tiny.has_finished(1))
     os.kill(_children(process)[1], signal.SIGKILL)

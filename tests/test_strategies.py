@@ -262,8 +262,10 @@ def test_local_search_takes_the_best_of_several_and_keeps_its_place():
     strategy.learn(Sample(CELLS[:3]), torch.tensor([0.1, 0.3, 0.2]))
     assert strategy.around[0] == CELLS[1] and len(strategy.left) < len(CELLS)
     torch.manual_seed(1)
-    sample = strategy.sample(30)
-    assert len(sample.architectures) == 30 and sample.architectures[: len(strategy.left)] == strategy.left
+    sample, left = strategy.sample(30), strategy.left
+    near, best = sample.architectures[: len(left)], sample.architectures[len(left) : len(left) + 3]
+    assert len(sample.architectures) == 30 and {*near} == {*left}
+    assert best == [CELLS[1], CELLS[2], CELLS[0]]  # so that deriving has what is known to be best
     assert [each.argmax(1).tolist()[0] for each in sample.probabilities] == SPACE.row(sample.architectures[0])
     other.load_state_dict(json.loads(json.dumps(strategy.state_dict())))
     torch.manual_seed(1)
@@ -272,6 +274,22 @@ def test_local_search_takes_the_best_of_several_and_keeps_its_place():
         torch.manual_seed(2)
         each.learn(Sample(each.sample(4).architectures), torch.tensor([0.5, 0.1, 0.9, 0.2]))
     assert strategy.get_extra_state() == other.get_extra_state()
+
+
+def test_local_search_trains_shared_weights_on_all_neighbours():
+    """A search samples at every step, and learns much later."""
+    strategy = LocalSearch(SPACE)
+    strategy.learn(Sample(CELLS[:1]), torch.tensor([0.5]))
+    assert {strategy.sample(1).architectures[0] for _ in range(100)} == {*strategy.left}
+
+
+def test_local_search_begins_anew_at_a_new_function():
+    """The best known functions are in the sample too, and lead nowhere."""
+    strategy = LocalSearch(SPACE)
+    strategy.known = {one: (float(one == CELLS[0]), one) for one in CELLS[:-2]}
+    strategy.learn(Sample([CELLS[0], CELLS[-1]]), torch.tensor([1.0, 0.1]))
+    assert CELLS[-1] in [one.canonical() for one in strategy.around]
+    assert strategy.around[0].canonical() == CELLS[-1] or not strategy.left
 
 
 def test_neighbours_differ_in_one_decision_and_are_other_functions():
@@ -300,6 +318,17 @@ def test_the_example_estimates_frequencies_and_finds_what_is_best():
         near = sum(a == b for a, b in zip(SPACE.encode(one), target, strict=True))
         strategy.learn(sample, torch.tensor([float(near)]))
     assert counts[CELLS[5]] == max(counts.values()) > 10
+
+
+def test_the_example_proposes_new_functions_where_cells_make_fewer_decisions():
+    torch.manual_seed(0)
+    config = Config(train_type="flexible", num_blocks=4)
+    strategy, functions = runpy.run_path(OWN)["TPE"](config.space.problem().space(config)), []
+    for _ in range(60):
+        sample = strategy.sample(1)
+        functions.append(sample.architectures[0].canonical())
+        strategy.learn(sample, torch.rand(1))
+    assert len({*functions}) > 55
 
 
 def test_the_controllers_are_those_of_a_search():

@@ -1,4 +1,5 @@
-"""Datasets for a first run without a download: the texts `pydoc` and, of known perplexity, `markov`; images, `shapes`.
+"""Datasets for a first run without a download: `pydoc`, English prose; `markov`, text whose perplexity floor is known;
+and `shapes`, images.
 
 A dataset is a folder that appears whole or not at all, with the same bytes at any time and under every Python.
 """
@@ -22,7 +23,8 @@ SHAPES_IMAGES = {"train": 4000, "valid": 1000, "test": 1000}
 def unpack(name: str, folder: Path) -> None:
     """Unpack the text `name` of the package into `folder`; UserError for a folder in use.
 
-    `pydoc` is prose of Python 3.11's language reference. `markov` is made by examples/markov.py, which knows the floor.
+    `pydoc` is prose of the language reference of Python 3.11. `markov` is made by examples/markov.py, which knows the
+    lowest perplexity.
     """
     with atomic_folder(folder) as made, zipfile.ZipFile(Path(__file__).with_name(f"{name}.zip")) as texts:
         texts.extractall(made)

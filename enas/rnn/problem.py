@@ -25,19 +25,21 @@ def load_data(config: ConfigLike) -> Corpus:
     return load_corpus(config.dataset, data_dir=config.data_dir, **asdict(config[TextConfig]))
 
 
-def _task(config: ConfigLike, corpus: Corpus, device: torch.device, one: RNNCell | LSTMBaseline | None) -> LanguageTask:
+def _task(
+    config: ConfigLike, corpus: Corpus, device: torch.device, alone: RNNCell | LSTMBaseline | None
+) -> LanguageTask:
     vocab_size, shared = len(corpus.vocabulary), config[SharedRNNConfig]
-    if one is None:
+    if alone is None:
         model = SharedRNN(vocab_size, shared)
-    elif isinstance(one, LSTMBaseline):
-        sizes = {"shared_embed": one.embed(config), "shared_hid": one.hidden}
+    elif isinstance(alone, LSTMBaseline):
+        sizes = {"shared_embed": alone.embed(config), "shared_hid": alone.hidden}
         model = LSTMModel(vocab_size, replace(config[LanguageModelConfig], **sizes))
     else:
-        sizes = {"num_blocks": one.nodes[-1] + 1, "shared_batch_norm": False}
-        model = SharedRNN(vocab_size, replace(shared, **sizes), one.edges)
+        sizes = {"num_blocks": alone.nodes[-1] + 1, "shared_batch_norm": False}
+        model = SharedRNN(vocab_size, replace(shared, **sizes), alone.edges)
     if not config.shared_plain_start:
         model.start_from_frequencies(corpus.train)
-    return LanguageTask(corpus, model.to(device), config[LanguageTaskConfig], from_scratch=one is not None)
+    return LanguageTask(corpus, model.to(device), config[LanguageTaskConfig], from_scratch=alone is not None)
 
 
 def _space(config: ConfigLike) -> RNNSpace:

@@ -170,7 +170,10 @@ def _restored(config: Config, folder: Path, given: Collection[str], ranks: Ranks
 
 
 def pick_device(num_gpu: int) -> torch.device:
-    """Return the CPU for 0, a GPU of its own for 1, and for −1 one if there is any; UserError if there are fewer."""
+    """Return the CPU for 0, a GPU for 1, and for −1 a GPU if there is one; UserError if there are fewer.
+
+    Each of several processes on a machine has its own GPU.
+    """
     available, local_rank = torch.cuda.device_count(), os.environ.get("LOCAL_RANK")
     if num_gpu > available:
         raise UserError(f"num_gpu is {num_gpu}, but this machine has {available}; --num_gpu 0 uses the CPU")
