@@ -1,6 +1,7 @@
 """One thread; examples that are few and the same in every run; a finished search; and stubs of the slowest parts."""
 
 import os
+import signal
 from pathlib import Path
 
 import torch
@@ -12,6 +13,9 @@ import pytest
 import tiny
 from hypothesis import HealthCheck, settings
 
+# nohup, and a script that runs tests in its background, leave signals ignored; processes of the tests inherit that.
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
+signal.signal(signal.SIGINT, signal.default_int_handler)
 torch.set_num_threads(1)
 settings.register_profile(
     "enas", deadline=None, derandomize=True, max_examples=20, suppress_health_check=[HealthCheck.too_slow]
