@@ -56,7 +56,7 @@ def searches(folder, name: str, num: int) -> dict[str, dict]:
     return {kind: {**settings, "log_dir": str(folder / f"{name}-{kind}")} for kind, settings in found.items()}
 
 
-# Ten steps an epoch, for a run that is killed between two of them.
+# Ten steps an epoch: time enough to kill a run in the middle of an epoch.
 SHORT = {"shared_max_step": 10, "controller_max_step": 4, "max_epoch": 4, "log_step": 100}
 
 

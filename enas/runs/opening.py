@@ -179,7 +179,7 @@ def pick_device(num_gpu: int) -> torch.device:
         raise UserError(f"num_gpu is {num_gpu}, but this machine has {available}; --num_gpu 0 uses the CPU")
     if num_gpu > 1 and local_rank is None:
         right = f"torchrun --nproc_per_node={num_gpu} train_scripts/train_regular.py, and the other flags"
-        raise UserError(f"num_gpu is {num_gpu}, and a process uses one GPU; begin {num_gpu} of them with {right}")
+        raise UserError(f"num_gpu is {num_gpu}, and a process uses one GPU; begin {num_gpu} processes with {right}")
     if not available or num_gpu == 0:
         return torch.device("cpu")
     if int(os.environ.get("LOCAL_WORLD_SIZE", "1")) > available:

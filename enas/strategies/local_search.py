@@ -42,7 +42,8 @@ class LocalSearch(Controller[ArchT]):
 
     def learn(self, sample: Sample[ArchT], rewards: Tensor) -> dict[str, float]:
         functions = [one.canonical() for one in sample.architectures]
-        new = [one for one in sample.architectures if one.canonical() not in self.known]
+        pairs = zip(functions, sample.architectures, strict=True)
+        new = [one for function, one in pairs if function not in self.known]
         self.known |= zip(functions, zip(rewards.tolist(), sample.architectures, strict=True), strict=True)
         if not self.around:
             self.move(self.best(new or sample.architectures))
