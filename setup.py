@@ -1,4 +1,4 @@
-"""What pyproject.toml cannot say: the variations of configs/ are installed as a part of the package."""
+"""What pyproject.toml cannot say: the presets of configs/ are installed as a part of the package."""
 
 from setuptools import find_packages, setup
 

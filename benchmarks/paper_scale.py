@@ -39,7 +39,7 @@ from benchmarks.carried import carried, pack, remove, unpack
 from benchmarks.command import memory_of
 from benchmarks.measure import as_dicts, in_turns, machine
 from benchmarks.paper_rows import Rows, report_of
-from enas.config import Config, with_variation
+from enas.config import Config, with_preset
 from enas.errors import Interrupted, NotFoundError, TrainingDivergedError, UserError
 from enas.files import make_writable
 from enas.guard import guarded
@@ -86,7 +86,7 @@ class Call:
 
     def config(self, settings: dict[str, Any], log_dir: str = "logs") -> Config:
         """Return the settings of a piece."""
-        values = with_variation({**settings, "max_save_num": 1, "data_dir": self.data_dir, "log_dir": log_dir})
+        values = with_preset({**settings, "max_save_num": 1, "data_dir": self.data_dir, "log_dir": log_dir})
         kind = values.get("network_type", "rnn")
         values |= {"dataset": self.images} if kind == "cnn" else {}
         return Config(**{**values, **(SMALL[kind] if self.small else {})})

@@ -170,7 +170,7 @@ def truth_of(table: Table, config: Config) -> tuple[np.ndarray, list[list[float]
 def main(argv: list[str] | None = None) -> int:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--config", default="cells4", help="variation of the searches")
+    parser.add_argument("--config", default="cells4", help="preset of the searches")
     parser.add_argument("--table", required=True, help="complete table of trainings from scratch")
     parser.add_argument("--output", required=True, type=Path, help="folder for the outcomes and the figure")
     parser.add_argument("--seeds", type=int, default=10, help="searches of each variant")

@@ -1,4 +1,4 @@
-"""Settings of REINFORCE on a table: each row changes some settings of the variation `small`.
+"""Settings of REINFORCE on a table: each row changes some settings of the preset `small`.
 
 python -m benchmarks.strategies --table cells4 --seeds 100 --jobs 2
 python -m benchmarks.strategies --use examples/nas_bench.py --table nas_bench_macro --seeds 100 --jobs 2
@@ -12,7 +12,7 @@ import json
 import sys
 from typing import Any
 
-from enas.config import read_variation
+from enas.config import read_preset
 from enas.guard import guarded
 from enas.search.own_code import use
 from enas.studies.arena import READ, all_searches
@@ -46,7 +46,7 @@ def main() -> None:
     asked = parser.parse_args()
     use([asked.use] if asked.use else [])
     looks = open_table(asked.table, asked.data_dir)
-    small = {name: value for name, value in read_variation("small").items() if name in READ}
+    small = {name: value for name, value in read_preset("small").items() if name in READ}
     decimals = looks.metric.decimals
     print(f"{asked.table}, {asked.seeds} seeds; base: {small}\n{'':72} {'':8}" + "".join(f"{num:>18}" for num in LOOKS))
     for row in ROWS:

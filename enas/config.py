@@ -137,13 +137,13 @@ class Config:
     """All settings of a run, which never change: `config[TrainerConfig]` is a part, `config.max_epoch` one setting.
 
     Settings that are not given have their defaults, for which `configs/config_ours.py` gives the reasons, or the values
-    of the variation that `config` names, see `with_variation`. UserError for an unknown, wrong or contradictory one.
+    of the preset that `config` names, see `with_preset`. UserError for an unknown, wrong or contradictory one.
     """
 
     def __init__(self, **settings: Any):
         if settings.get("use"):
             own_code.use(checked(all_settings()["use"], settings["use"]))
-        known, settings = all_settings(), with_variation(settings)
+        known, settings = all_settings(), with_preset(settings)
         for name in settings:
             if name not in known:
                 raise UserError(f"unknown setting {name}{did_you_mean(name, known)}")
@@ -202,7 +202,7 @@ class Config:
 
     def replace(self, **changes: Any) -> "Config":
         """Return a copy with some settings changed; raises as `Config`."""
-        return Config(**{**self._values, **with_variation(changes)})
+        return Config(**{**self._values, **with_preset(changes)})
 
 
 def _registered(reward: Any) -> str:
@@ -257,11 +257,11 @@ def effect_notes(names: Iterable[str], config: Config) -> list[str]:
     return [*lines, *([f"kept for runs from scratch that start from this one: {', '.join(later)}"] if later else [])]
 
 
-def read_variation(name: str, above: tuple[str, ...] = ()) -> dict[str, Any]:
+def read_preset(name: str, above: tuple[str, ...] = ()) -> dict[str, Any]:
     """Return the settings in `configs/NAME.py` (or a file path): assignments of literals, which are not run.
 
-    `config = "other"` in the file makes it a variation of another one. `above` are the variations that start from it.
-    UserError if there is no such variation, or it holds something else.
+    `config = "other"` in the file makes it a preset of another one. `above` are the presets that start from it.
+    UserError if there is no such preset, or it holds something else.
     """
     if name in above:
         raise UserError(f"config {name}: starts from itself")
@@ -269,7 +269,7 @@ def read_variation(name: str, above: tuple[str, ...] = ()) -> dict[str, Any]:
     if not path.is_file():
         known = sorted(file.stem for file in CONFIG_DIR.glob("*.py"))
         near = did_you_mean(name, known)
-        raise NotFoundError(f"config {name}: no such variation; there are {', '.join(known)}{near}")
+        raise NotFoundError(f"config {name}: no such preset; there are {', '.join(known)}{near}")
     try:
         tree = ast.parse(read_text(path))
     except SyntaxError as error:
@@ -285,29 +285,29 @@ def read_variation(name: str, above: tuple[str, ...] = ()) -> dict[str, Any]:
                     continue
         raise UserError(f"{path}, line {node.lineno}: a config file holds lines like batch_size = 64, nothing else")
     start = own.pop("config", None)
-    return own if start is None else {**read_variation(str(start), (*above, name)), **own}
+    return own if start is None else {**read_preset(str(start), (*above, name)), **own}
 
 
-def with_variation(given: Mapping[str, Any]) -> dict[str, Any]:
+def with_preset(given: Mapping[str, Any]) -> dict[str, Any]:
     """Return flags, together with the settings of their --config that they do not override.
 
-    Settings of the variation that the flags make ineffective (a controller's under `--train_type random`) are dropped.
-    UserError if the variation is unknown or wrong, or for another search space than the flags choose.
+    Settings of the preset that the flags make ineffective (a controller's under `--train_type random`) are dropped.
+    UserError if the preset is unknown or wrong, or for another search space than the flags choose.
     """
     given = dict(given)
     if (name := given.pop("config", None)) is None:
         return given
-    variation, known = read_variation(str(name)), all_settings()
-    own_code.check_used(variation.get("use"), f"config {name}")
+    preset, known = read_preset(str(name)), all_settings()
+    own_code.check_used(preset.get("use"), f"config {name}")
     try:
-        Config(**variation)
+        Config(**preset)
     except UserError as error:
         raise UserError(f"config {name}: {error}") from None
-    variation = {key: checked(known[key], value) for key, value in variation.items()}
-    values = {key: spec.default for key, spec in known.items()} | variation | given
+    preset = {key: checked(known[key], value) for key, value in preset.items()}
+    values = {key: spec.default for key, spec in known.items()} | preset | given
     space = space_for(values)
     readable, kept = all_settings([space]), {}
-    for key, value in variation.items():
+    for key, value in preset.items():
         if key in given or (key not in readable and value == known[key].default):
             continue
         if key not in readable:

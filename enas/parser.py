@@ -7,7 +7,7 @@ import sys
 from dataclasses import Field
 from typing import Any, NoReturn
 
-from enas.config import all_settings, parts_of, with_variation
+from enas.config import all_settings, parts_of, with_preset
 from enas.errors import UserError, did_you_mean
 from enas.search.registry import SPACES
 from enas.settings import checked, choices_of
@@ -59,7 +59,7 @@ def parse_flags(parser: Parser, argv: list[str] | None = None, mode: str = "") -
     known = {name: spec for name, spec in all_settings().items() if f"--{name}" not in own}
     parser.usage = "%(prog)s [--config NAME] [--SETTING VALUE …]"
     parser.add_argument("--help_all", action="help", help=f"show all {len(all_settings())} settings, part by part")
-    parser.add_argument("--config", metavar="NAME", help="a variation in configs/, whose settings other flags override")
+    parser.add_argument("--config", metavar="NAME", help="a preset in configs/, whose settings other flags override")
     settings = known.copy()
     for heading, names in (settings_by_part() if "--help_all" in words else USUAL).items():
         shown = {name: settings.pop(name) for name in names if name in settings and not (mode and name == "mode")}
@@ -69,7 +69,7 @@ def parse_flags(parser: Parser, argv: list[str] | None = None, mode: str = "") -
     given |= {name: checked(spec, given[name]) for name, spec in known.items() if name in given}
     if mode and given.setdefault("mode", mode) != mode:
         raise UserError(f"mode is {given['mode']}; {parser.prog} always has mode {mode}: leave --mode out")
-    return with_variation(given)
+    return with_preset(given)
 
 
 def modules_to_use(words: list[str]) -> tuple[str, ...]:

@@ -20,7 +20,7 @@ from safetensors.torch import load_file
 
 import enas
 from enas import Config, RNNCell
-from enas.config import read_variation
+from enas.config import read_preset
 from enas.errors import TrainingDivergedError
 from enas.export.folder import export
 from enas.rnn.cell import RNNSpace
@@ -371,7 +371,7 @@ def test_an_architecture_is_text_without_graphviz_and_without_a_space():
 
 def test_a_config_shows_what_differs_from_the_defaults():
     config = Config(config="small", num_blocks=3)
-    assert {**read_variation("small"), "num_blocks": 3}.items() >= eval(
+    assert {**read_preset("small"), "num_blocks": 3}.items() >= eval(
         f"dict{repr(config).removeprefix('Config')}"
     ).items()
     assert eval(repr(config)) == config == Config(**config.to_dict())

@@ -495,7 +495,7 @@ def test_a_call_goes_on_with_runs_of_modules_alone(tmp_path):
     assert not GIVEN
 
 
-def test_a_variation_does_not_stop_a_run_from_going_on(tmp_path):
+def test_a_preset_does_not_stop_a_run_from_going_on(tmp_path):
     data = loaders(*texts())
     run = search(TextNet, data, tmp_path, stop_epoch=1, config="small_module")
     assert search(TextNet, data, tmp_path, load_path=run.folder, config="small_module")["epoch"] == 3

@@ -13,7 +13,7 @@ import tiny
 
 import enas
 from enas import cli
-from enas.config import read_variation
+from enas.config import read_preset
 from enas.files import write_json
 from enas.runs.folder import newest_run
 
@@ -21,7 +21,7 @@ ABLATIONS = sorted(f"ablation_studies/{path.name}" for path in (tiny.ROOT / "abl
 SCRIPTS = ["main.py", "train_scripts/train_regular.py", "generate_gif.py", *ABLATIONS]
 
 
-def test_the_installed_package_knows_the_variations(tmp_path):
+def test_the_installed_package_knows_the_presets(tmp_path):
     pytest.importorskip("setuptools", minversion="77")
     source, wheel = tmp_path / "source", tmp_path / "wheel"
     source.mkdir()
@@ -33,13 +33,13 @@ def test_the_installed_package_knows_the_variations(tmp_path):
     subprocess.run([sys.executable, "-c", build], cwd=source, check=True, capture_output=True)
     with zipfile.ZipFile(next(wheel.glob("*.whl"))) as archive:
         archive.extractall(tmp_path / "installed")
-    look = "import enas.config; print(enas.config.__file__, *sorted(enas.config.read_variation('demo')))"
+    look = "import enas.config; print(enas.config.__file__, *sorted(enas.config.read_preset('demo')))"
     env = {**os.environ, "PYTHONPATH": str(tmp_path / "installed")}
     done = subprocess.run(
         [sys.executable, "-c", look], cwd=tmp_path, env=env, check=True, capture_output=True, text=True
     )
     file, *names = done.stdout.split()
-    assert Path(file).is_relative_to(tmp_path) and names == sorted(read_variation("demo"))
+    assert Path(file).is_relative_to(tmp_path) and names == sorted(read_preset("demo"))
     for file in ("report/page.html", "export/card.jinja", "data/pydoc.zip", "data/pydoc.LICENSE.txt"):
         assert (tmp_path / "installed" / "enas" / file).is_file()
     (entries,) = (tmp_path / "installed").glob("*.dist-info/entry_points.txt")

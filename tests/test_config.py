@@ -18,7 +18,7 @@ from enas.config import (
     effect_notes,
     named,
     parts_of,
-    read_variation,
+    read_preset,
     without_effect,
 )
 from enas.errors import UserError
@@ -29,7 +29,7 @@ from enas.runs.folder import saved_config
 from enas.settings import ABOVE_ZERO, ANY_OF, SCRATCH, USE, checked, choices_of
 
 FIELDS = all_settings()
-REFERENCE = read_variation("config_ours")
+REFERENCE = read_preset("config_ours")
 CELL = RNNCell(("tanh", "ReLU", "identity"), (0, 0))
 
 
@@ -174,33 +174,33 @@ def test_settings_that_make_sense_together_are_taken(changes):
     assert before.replace(**changes) == found and before == Config()
 
 
-# --- variations -------------------------------------------------------------------------------------------------------
+# --- presets ----------------------------------------------------------------------------------------------------------
 
 
-def _variation(folder: Path, text: str) -> str:
-    path = folder / "variation.py"
+def _preset(folder: Path, text: str) -> str:
+    path = folder / "preset.py"
     path.write_text(text, encoding="utf-8")
     return str(path)
 
 
 @pytest.mark.parametrize("path", sorted(CONFIG_DIR.glob("*.py")), ids=lambda path: path.stem)
-def test_every_variation_is_a_config(path):
-    variation = read_variation(path.stem)
-    assert variation
-    Config(**variation)
-    assert ast.get_docstring(ast.parse(path.read_text())), "a variation says what it is for"
+def test_every_preset_is_a_config(path):
+    preset = read_preset(path.stem)
+    assert preset
+    Config(**preset)
+    assert ast.get_docstring(ast.parse(path.read_text())), "a preset says what it is for"
 
 
-def test_flags_win_over_the_variation(tmp_path):
+def test_flags_win_over_the_preset(tmp_path):
     """Defaults of another search space than its own are left out."""
-    name = _variation(tmp_path, '"""Small."""\nnum_blocks = 5  # fewer\nshared_lr = 1.0\n')
+    name = _preset(tmp_path, '"""Small."""\nnum_blocks = 5  # fewer\nshared_lr = 1.0\n')
     for words in (["--config", name, "--shared_lr", "2"], ["--shared_lr", "2", "--config", name]):
         assert _parse(*words) == {"num_blocks": 5, "shared_lr": 2.0}
-    name = _variation(tmp_path, "num_blocks = 12\ncnn_hid = 8\nnetwork_type = 'cnn'\n")
+    name = _preset(tmp_path, "num_blocks = 12\ncnn_hid = 8\nnetwork_type = 'cnn'\n")
     assert _parse("--config", name) == {"network_type": "cnn", "cnn_hid": 8}
 
 
-def test_a_variation_gives_way_to_the_train_type():
+def test_a_preset_gives_way_to_the_train_type():
     """The control of a search has its budget, and none of its controller's settings."""
     settings = _parse("--config", "ptb_small", "--train_type", "random")
     assert settings["num_blocks"] == 6 and settings["shared_lr"] == 0.003
@@ -209,17 +209,17 @@ def test_a_variation_gives_way_to_the_train_type():
 
 
 @pytest.mark.parametrize(
-    ("variation", "flags", "says"),
+    ("preset", "flags", "says"),
     [
         ("ptb_small", ["--network_type", "cnn"], "ptb_small is for another search space: num_blocks has no effect"),
         ("cifar_micro_small", ["--cnn_space", "macro"], "is for another search space: cnn_num_blocks has no effect"),
         ("cifar_macro_small", ["--network_type", "rnn"], "is for another search space: image_size has no effect"),
-        ("config_our", [], r"no such variation.*did you mean config_ours\?"),
-        ("num_blokcs = 5", [], r"config .*variation.py: .*did you mean num_blocks\?"),
-        ("num_blocks = '5'", [], r"config .*variation.py: num_blocks is '5'"),
-        ("num_blocks = = 5", [], r"variation\.py: not a Python file"),
+        ("config_our", [], r"no such preset.*did you mean config_ours\?"),
+        ("num_blokcs = 5", [], r"config .*preset.py: .*did you mean num_blocks\?"),
+        ("num_blocks = '5'", [], r"config .*preset.py: num_blocks is '5'"),
+        ("num_blocks = = 5", [], r"preset\.py: not a Python file"),
         *(
-            (text, [], r"variation\.py, line 1: a config file holds lines like")  # it is read, and not run
+            (text, [], r"preset\.py, line 1: a config file holds lines like")  # it is read, and not run
             for text in (
                 "import os",
                 "num_blocks = __import__('os').getpid()",
@@ -230,8 +230,8 @@ def test_a_variation_gives_way_to_the_train_type():
         ),
     ],
 )
-def test_a_variation_that_cannot_be_used_is_refused(tmp_path, variation, flags, says):
-    name = variation if variation.isidentifier() else _variation(tmp_path, variation)
+def test_a_preset_that_cannot_be_used_is_refused(tmp_path, preset, flags, says):
+    name = preset if preset.isidentifier() else _preset(tmp_path, preset)
     with pytest.raises(UserError, match=says):
         _parse("--config", name, *flags)
 
@@ -430,13 +430,13 @@ def test_settings_of_the_other_half_change_nothing(outcome, kind, other):
     assert tiny.difference(outcome(kind, {}), outcome(kind, foreign)) is None
 
 
-def test_a_variation_starts_from_another(tmp_path):
+def test_a_preset_starts_from_another(tmp_path):
     for name, lines in (("a", "config = '{}/b.py'\nbatch_size = 3\n"), ("b", "batch_size = 5\nmax_epoch = 7\n")):
         (tmp_path / f"{name}.py").write_text(lines.format(tmp_path))
-    assert read_variation(f"{tmp_path}/a.py") == {"batch_size": 3, "max_epoch": 7}
+    assert read_preset(f"{tmp_path}/a.py") == {"batch_size": 3, "max_epoch": 7}
     (tmp_path / "b.py").write_text(f"config = '{tmp_path}/a.py'\n")
     (tmp_path / "odd.py").write_text("config = 3\n")
-    with pytest.raises(UserError, match="config 3: no such variation"):
-        read_variation(str(tmp_path / "odd.py"))
+    with pytest.raises(UserError, match="config 3: no such preset"):
+        read_preset(str(tmp_path / "odd.py"))
     with pytest.raises(UserError, match="starts from itself"):
-        read_variation(f"{tmp_path}/a.py")
+        read_preset(f"{tmp_path}/a.py")

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from enas.cnn.images import load_images
-from enas.config import Config, all_settings, read_variation
+from enas.config import Config, all_settings, read_preset
 from enas.data.builtin import SPLITS
 from enas.errors import UserError
 from enas.parser import Parser, parse_flags
@@ -154,7 +154,7 @@ def test_any_params_json_is_read_or_refused(tmp_path, data):
 def test_any_config_file_is_read_or_refused(tmp_path, text):
     path = tmp_path / "own.py"
     path.write_text(text, encoding="utf-8", errors="surrogatepass" if text.isprintable() else "replace")
-    used(lambda: read_variation(str(path)))
+    used(lambda: read_preset(str(path)))
 
 
 def _bytes(write) -> bytes:

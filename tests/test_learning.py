@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from enas.config import Config, read_variation
+from enas.config import Config, read_preset
 from enas.search.checkpoint import Checkpoints
 from enas.search.controllers import RandomController
 from enas.search.cost import SizeBudget
@@ -65,12 +65,12 @@ def learned(config: Config, seed: int) -> float:
     "name", ["demo", "small", "ptb_small", "demo_cnn", "small_cnn", "cifar_macro_small", "cifar_micro_small"]
 )
 def test_a_preset_finds_what_is_planted(name):
-    found = [learned(Config(**read_variation(name)), seed) for seed in (1, 2)]
+    found = [learned(Config(**read_preset(name)), seed) for seed in (1, 2)]
     assert min(found) > 3
 
 
 def test_a_moving_average_does_not():
     """So the test above can fail: with what this preset had before, the noise is all that there is to learn."""
     before = {"baseline": "ema", "advantage_spread_decay": 0.0, "controller_lr": 0.003, "entropy_coeff": 1e-4}
-    config = Config(**{**read_variation("demo_cnn"), **before, "controller_max_step": 100, "controller_start": 0.0})
+    config = Config(**{**read_preset("demo_cnn"), **before, "controller_max_step": 100, "controller_start": 0.0})
     assert max(learned(config, seed) for seed in (1, 2)) < 2.5

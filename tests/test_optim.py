@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from enas.config import Config, read_variation
+from enas.config import Config, read_preset
 from enas.rnn.settings import SharedOptimConfig
 from enas.search.optim import clip_gradient, make_optimizer, set_lr
 from enas.search.settings import ControllerOptimConfig, cosine
@@ -94,7 +94,7 @@ AUTHORS = {
 @pytest.mark.parametrize("name", AUTHORS)
 def test_the_controllers_epsilon_stands_to_its_gradients_as_the_authors_does(name):
     """Gradients and ε times a factor leave Adam's steps alone, so ε follows the length of the gradient at the start."""
-    settings = read_variation(name)
+    settings = read_preset(name)
 
     def gradient(controller) -> torch.Tensor:
         log_probs = controller.log_prob(networks).log_probs.sum(1)

@@ -273,7 +273,7 @@ def test_a_module_that_cannot_be_used_is_named(home, capsys, use, says):
 
 
 def test_no_file_loads_code(home, capsys):
-    """Neither the settings of a run nor a variation: the module would write a file."""
+    """Neither the settings of a run nor a preset: the module would write a file."""
     (home / "my_trap.py").write_text("open('sprung', 'w')\n")
     (home / "trap.py").write_text("use = ['my_trap']\n")
     assert command("search", "--config", "trap.py") == 2

@@ -13,7 +13,7 @@ from PIL import Image
 from torch.utils.data import IterableDataset, Subset, TensorDataset
 
 from enas.cnn.images import load_images
-from enas.config import Config, read_variation
+from enas.config import Config, read_preset
 from enas.data.own import A_FRACTION, A_LABEL, A_PICTURE, A_ROW, A_SPLIT, AN_ITEM, numbered, settings_for, write_dataset
 from enas.errors import UserError
 from enas.rnn.text import load_corpus
@@ -307,16 +307,16 @@ QUICK = {"max_epoch": 1, "shared_max_step": 2, "controller_max_step": 10, "deriv
 SMALL_IMAGES = {"cnn_num_layers": 3, "cnn_hid": 4, "batch_size": 8, "reward_batch_size": 8}
 NO_CONTROLLER = {name: value for name, value in tiny.SETTINGS.items() if not name.startswith("controller_")}
 GIVEN = {  # items, settings of the caller, and all that they lead to
-    "text": (SENTENCES, QUICK | {"num_blocks": 3, "shared_embed": 8, "shared_hid": 8}, read_variation("small")),
-    "images": (pictures(40), QUICK | SMALL_IMAGES, read_variation("small_cnn")),
-    "a variation": (SENTENCES, {"config": "{folder}/own.py", "max_epoch": 1}, tiny.SETTINGS | {"shared_optim": "sgd"}),
+    "text": (SENTENCES, QUICK | {"num_blocks": 3, "shared_embed": 8, "shared_hid": 8}, read_preset("small")),
+    "images": (pictures(40), QUICK | SMALL_IMAGES, read_preset("small_cnn")),
+    "a preset": (SENTENCES, {"config": "{folder}/own.py", "max_epoch": 1}, tiny.SETTINGS | {"shared_optim": "sgd"}),
     # A random search has no controller to train, and the settings of one are left out without a word.
     "a random search": (SENTENCES, NO_CONTROLLER | {"train_type": "random", "shared_optim": "sgd"}, {}),
 }
 
 
 @pytest.mark.parametrize(("items", "given", "rest"), GIVEN.values(), ids=GIVEN)
-def test_settings_of_the_caller_replace_those_of_the_variation_or_of_small_data(tmp_path, items, given, rest):
+def test_settings_of_the_caller_replace_those_of_the_preset_or_of_small_data(tmp_path, items, given, rest):
     (tmp_path / "own.py").write_text("".join(f"{key} = {value!r}\n" for key, value in tiny.SETTINGS.items()))
     given = {"num_gpu": 0, "num_threads": 1, **given, "dataset": "mine"}
     given |= {"data_dir": str(tmp_path / "data"), "log_dir": str(tmp_path / "logs")}

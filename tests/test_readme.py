@@ -13,7 +13,7 @@ import pytest
 import tiny
 from test_image import write_cifar
 
-from enas.config import read_variation
+from enas.config import read_preset
 from enas.export.folder import export
 
 PAGES = {
@@ -80,7 +80,7 @@ def _arguments(words: list[str]) -> list[str]:
     if "--load_path" in given or {"derive", "test"} & set(words):
         return [*words, "--num_gpu", "0"]  # the sizes are those of the run
     config = words[words.index("--config") + 1] if "--config" in words else "config_ours"
-    is_cnn = "cnn" in words or read_variation(config).get("network_type") == "cnn"
+    is_cnn = "cnn" in words or read_preset(config).get("network_type") == "cnn"
     settings = {**(tiny.IMAGE_SETTINGS if is_cnn else tiny.SETTINGS), "max_epoch": 1}
     settings |= {"valid_size": 20} if is_cnn else {}
     sizes = {name: value for name, value in settings.items() if f"--{name}" not in given}
@@ -140,7 +140,7 @@ def test_the_python_runs_as_it_is_printed(at_home, monkeypatch, name):
     """With few steps of a search on a text. The notebook tests that a search like it learns."""
     before = set((at_home / "logs").glob("*"))
     monkeypatch.setattr(
-        "enas.config.read_variation", lambda name: read_variation(name) | (SHORT if name in SHORTENED else {})
+        "enas.config.read_preset", lambda name: read_preset(name) | (SHORT if name in SHORTENED else {})
     )
     with tiny.registering():
         exec(SNIPPETS[name], {})

@@ -8,7 +8,7 @@ import torch
 from test_controllers import ACTIVATIONS, listed, make_controller
 from torch import nn
 
-from enas.config import Config, effect_notes, read_variation
+from enas.config import Config, effect_notes, read_preset
 from enas.rnn.cell import RNNSpace
 from enas.search.controllers import IndependentController, LSTMController
 from enas.search.optim import make_optimizer, set_lr
@@ -29,7 +29,7 @@ def test_return_of_a_decision_is_the_discounted_sum_of_what_follows_and_carries_
 @pytest.mark.parametrize("name", ["cifar_macro", "cifar_micro"])
 def test_the_baseline_of_a_paper_size_search_moves_as_the_authors_does(name):
     """Theirs moves by 1 % after each architecture; over all orders of an update's rewards, on average by as much."""
-    settings = read_variation(name)
+    settings = read_preset(name)
     decay, num = settings["ema_baseline_decay"], settings["controller_num_aggregate"]
     assert decay == pytest.approx(0.99**num, abs=5e-4)
 

@@ -164,7 +164,7 @@ def test_a_run_without_results_is_a_run(folder, tmp_path):
     assert other.name in (tmp_path / "one.html").read_text()
 
 
-def test_methods_take_a_variation(folder):
+def test_methods_take_a_preset(folder):
     """As on the command line, where other flags override it."""
     (folder.parent / "more.py").write_text("max_epoch = 3\nbatch_size = 5\n")
     found = run.load(folder).train_scratch(config=str(folder.parent / "more.py"), max_epoch=1)

@@ -9,7 +9,7 @@ import tiny
 import torch
 from strategies import nodes
 
-from enas.config import Config, read_variation
+from enas.config import Config, read_preset
 from enas.errors import TrainingDivergedError
 from enas.rnn import reference as rnn_reference
 from enas.rnn.cell import RNNCell
@@ -58,7 +58,7 @@ def test_the_test_split_is_read_in_columns_that_know_the_words_before_them(tmp_p
 
 def test_ptb_final_reads_embeddings_as_they_are_bounds_no_state_and_starts_without_a_bias_of_the_decoder(tmp_path):
     sizes = {"dataset": "tiny", "shared_embed": 8, "shared_hid": 8}
-    model = tiny.scratch_trainer(tmp_path, CELL, **{**read_variation("ptb_final"), **sizes}).task.model.eval()
+    model = tiny.scratch_trainer(tmp_path, CELL, **{**read_preset("ptb_final"), **sizes}).task.model.eval()
     words = torch.randint(10, (12, 3))
     assert not model.decoder_bias.any()
     with torch.no_grad():

@@ -50,7 +50,7 @@ class TextConfig(Settings):
     """Reading text."""
 
     text_unit: str = setting("word", "a token is a word or any character", choices=("word", "character"), kind=SPACE)
-    vocab_min_count: int = setting(2, "rarer words become <unk>, unless the text has its own", at_least=1, kind=SPACE)
+    vocab_min_count: int = setting(2, "rarer words become <unk>, unless train.txt has <unk>", at_least=1, kind=SPACE)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -17,7 +17,7 @@ import torch
 from filelock import FileLock, Timeout
 
 from enas import __version__
-from enas.config import Config, all_settings, effect_notes, with_variation, without_effect
+from enas.config import Config, all_settings, effect_notes, with_preset, without_effect
 from enas.data.identity import Identity
 from enas.errors import NotFoundError, UserError, refusing
 from enas.files import MACHINE, make_writable, read_json, read_or_empty, reading, write_json
@@ -212,7 +212,7 @@ def config_for_scratch(folder: Path, settings: Mapping[str, Any]) -> Config:
 
 def _put_in(folder: Path, settings: dict[str, Any], fixed: Callable[[Any], bool]) -> tuple[Config, Config, list[str]]:
     """Return the settings of a run, those with others put in, and the names of the changed ones, none of them fixed."""
-    saved, known, settings = saved_config(folder), all_settings(), with_variation(settings)
+    saved, known, settings = saved_config(folder), all_settings(), with_preset(settings)
     given = saved.replace(**settings)
     changed = [name for name in settings if getattr(given, name) != getattr(saved, name)]
     for name in changed:

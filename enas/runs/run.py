@@ -46,7 +46,7 @@ from enas.search.training import Training
 from enas.settings import SCRATCH, SEARCHES, TRAINING
 from enas.terminal import quietable
 
-SMALL = {"rnn": "small", "cnn": "small_cnn"}  # network_type -> variation for the user's own data
+SMALL = {"rnn": "small", "cnn": "small_cnn"}  # network_type -> preset for the user's own data
 
 
 class Run(dict[str, Any]):
@@ -198,15 +198,15 @@ def search(
             They are written as the dataset folder `data_dir/dataset`, which later modes read. valid and test may be
             fractions of train, drawn with random_seed.
         dataset: the dataset's name from now on.
-        config: a variation in configs/; by default `small` for text and `small_cnn` for images.
+        config: a preset in configs/; by default `small` for text and `small_cnn` for images.
         overwrite: whether other data in that folder are replaced.
-        settings: as on the command line; they override the variation. text, image and label name columns of tables.
+        settings: as on the command line; they override the preset. text, image and label name columns of tables.
     """
     columns: dict[str, str] = {key: settings.pop(key) for key in ("text", "image", "label") if key in settings}
     splits = {split: numbered(split, one, columns) for split, one in zip(SPLITS, (train, valid, test), strict=True)}
     kind = settings_for(splits["train"])
-    variation = config or SMALL.get(settings.get("network_type", kind["network_type"]))
-    wanted = Config(**{**kind, **settings, "config": variation, "dataset": dataset})
+    preset = config or SMALL.get(settings.get("network_type", kind["network_type"]))
+    wanted = Config(**{**kind, **settings, "config": preset, "dataset": dataset})
     if wanted.network_type in SMALL and wanted.network_type != kind["network_type"]:
         raise UserError(f"network_type is {wanted.network_type}; these data need {kind['network_type']}")
     if shares := {split: share for split, share in splits.items() if isinstance(share, float)}:
@@ -232,11 +232,11 @@ def search_module(
         train, valid, test: iterables of minibatches, begun anew for each pass. A minibatch is (input, target), or a
             dict of arguments of the module, which is the target too; an input may be such a dict.
         loss, score: (output, target) to the mean over the minibatch; a higher score is better.
-        settings: as on the command line; they override the variation `config`, by default `small_module`. `load_path`
+        settings: as on the command line; they override the preset `config`, by default `small_module`. `load_path`
             names a run of the same module to go on with; in a new process, make this call before the run's methods.
     """
     settings = {"dataset": getattr(make, "__name__", "").replace("<lambda>", "") or "module", **settings}
-    path, variation, trainer = settings.pop("load_path", ""), settings.pop("config", "small_module"), None
+    path, preset, trainer = settings.pop("load_path", ""), settings.pop("config", "small_module"), None
     folder = find_run({**settings, "load_path": path}) if path else None
     name = settings["dataset"] = saved_config(folder).dataset if folder else settings["dataset"]
     given, earlier = Given(make, {"train": train, "valid": valid, "test": test}, loss=loss, score=score), {**GIVEN}
@@ -247,7 +247,7 @@ def search_module(
         if folder:
             resume(folder, on_epoch, **settings)
             return load(folder)
-        with open_run(Config(**{"config": variation, **settings}), given=settings) as trainer:
+        with open_run(Config(**{"config": preset, **settings}), given=settings) as trainer:
             return _finished(trainer, on_epoch)
     except Exception as error:
         if not isinstance(error, Interrupted) and not (trainer and trainer.progress.epoch):  # no run needs the new one

@@ -175,7 +175,7 @@ class ReinforceConfig(Settings):
     entropy_coeff: float = setting(1e-4, "weight of the controller's entropy", at_least=0, only=TRAINED)
     entropy_mode: str = setting(
         "reward",
-        "add entropy to the reward, or, as a regularizer, to the loss; only the reward has the entropy's own gradient",
+        "add entropy to the reward, or, as a regularizer, to the loss; only reward has its exact gradient",
         choices=("reward", "regularizer"),
         only=TRAINED | {"entropy_coeff": ABOVE_ZERO},
     )
@@ -282,7 +282,10 @@ class ScratchConfig(Settings):
     """
 
     scratch_asgd_patience: int = setting(
-        5, "from scratch: average weights once worse than this many epochs ago; 0 never", at_least=0, only=FROM_SCRATCH
+        5,
+        "from scratch: average weights from when validation is worse than this many epochs before; 0 never",
+        at_least=0,
+        only=FROM_SCRATCH,
     )
     scratch_early_stop: int = setting(
         30, "from scratch: stop after this many epochs without improvement; 0 never", at_least=0, only=FROM_SCRATCH

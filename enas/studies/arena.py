@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from matplotlib.axes import Axes
 
-from enas.config import Config, read_variation
+from enas.config import Config, read_preset
 from enas.errors import UserError, did_you_mean
 from enas.files import atomic_folder, write_json
 from enas.pictures.plots import METHOD_STYLES, SERIES_COLOURS, new_figure, write_figure
@@ -44,7 +44,7 @@ def compare(**settings: Any) -> dict[str, Any]:
 
     Args:
         settings: those of `StrategiesConfig`; `load_path`, a run whose shared weights the strategies look at; and those
-            of the controller, which by default are the run's own, or at a table those of the variation `small`.
+            of the controller, which by default are the run's own, or at a table those of the preset `small`.
 
     Returns:
         the content of results.json, which docs/strategies.md describes.
@@ -58,7 +58,7 @@ def compare(**settings: Any) -> dict[str, Any]:
         run = str(find_run(given, ("train",)))
         config = saved_config(Path(run)).replace(**given)
     elif study.table:
-        kept = {name: one for name, one in (read_variation("small") | given).items() if name in READ | {"data_dir"}}
+        kept = {name: one for name, one in (read_preset("small") | given).items() if name in READ | {"data_dir"}}
         config = open_table(study.table, given.get("data_dir", "data")).config.replace(**kept)
         if idle := given.keys() - {*READ, "config", "data_dir", "use", "load_path"}:
             print(f"no effect at a table: {', '.join(sorted(idle))}")

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from enas.config import Config, effect_notes, with_variation
+from enas.config import Config, effect_notes, with_preset
 from enas.errors import UserError
 from enas.files import finite, make_writable, read_json, reading, write_json
 from enas.pictures.plots import write_figure
@@ -51,7 +51,7 @@ def evaluate(**settings: Any) -> dict[str, Any]:
     check_not_launched("an evaluation, whose --jobs are trainings side by side,")
     names = {spec.name for spec in fields(EvaluationConfig)}
     evaluation = EvaluationConfig(**{name: value for name, value in settings.items() if name in names})
-    given = with_variation({name: value for name, value in settings.items() if name not in {*names, *OWN}})
+    given = with_preset({name: value for name, value in settings.items() if name not in {*names, *OWN}})
     search = Config(**given)
     own = [name for name in OWN if name in settings and settings[name] != getattr(Config(), name)]
     if own:
@@ -60,7 +60,7 @@ def evaluate(**settings: Any) -> dict[str, Any]:
         if name in settings and not {*needed} & {*evaluation.methods}:
             print(f"no effect without the method {' or '.join(needed)}: {name}")
     say(effect_notes(given, search))
-    budget = Config(**with_variation({"config": evaluation.budget}))
+    budget = Config(**with_preset({"config": evaluation.budget}))
     if budget.space.name != search.space.name:
         raise UserError(f"budget {evaluation.budget}: is of space {budget.space.name}, not {search.space.name}")
     if "lstm" in evaluation.methods and "lstm" not in search.space.problem().baselines:

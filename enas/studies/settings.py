@@ -36,7 +36,7 @@ BACKENDS = {"loky": "joblib", "ray": "ray", "dask": "distributed", "sequential":
 class EvaluationConfig(Settings):
     """The methods to compare, the table of trainings that judges them, and the processes that do the work."""
 
-    budget: str = _path("variation in configs/ by which an architecture is trained from scratch")
+    budget: str = _path("preset in configs/ by which an architecture is trained from scratch")
     table: str = _path("JSON file of architectures trained by budget; trainings that it lacks come first")
     num_truth: int = setting(0, "functions in the table, drawn uniformly; 0 is the whole space", at_least=0)
     truth_seeds: int = setting(2, "trainings of each architecture of the table, with seeds 1, 2, …", at_least=1)
