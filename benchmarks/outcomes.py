@@ -180,7 +180,7 @@ def _plain(text: str, home: Path) -> str:
     text = text.replace(str(home.parent), "WORK").replace(str(ROOT), "ROOT")
     text = re.sub(r"\d{4}-\d\d-\d\d_\d\d-\d\d-\d\d(-\d+)?", "TIME", text)
     text = re.sub(r"events\.out\.tfevents\.\S+", "EVENTS", text)
-    text = re.sub(r'"(wall_seconds|seconds|torch)": [^,\n}]+', r'"\1": …', text)
+    text = re.sub(r'"(wall_seconds|cpu_seconds|seconds|torch)": [^,\n}]+', r'"\1": …', text)
     return re.sub(r"\(\d+ s\)", "(… s)", text)
 
 

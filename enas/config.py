@@ -168,7 +168,8 @@ class Config:
             reason = f"of {self.max_epoch} epochs it leaves the controller none; lower it, or raise max_epoch"
             raise UserError(f"controller_start is {self.controller_start}; {reason}")
         for name in ("controller_num_aggregate", "controller_max_step"):
-            if self._matters(name) and self.baseline == "leave_one_out" and getattr(self, name) == 1:
+            is_alone = self._matters("baseline") and self.baseline == "leave_one_out" and getattr(self, name) == 1
+            if is_alone and self._matters(name):
                 reason = "baseline leave_one_out compares the architectures of an update and needs at least 2"
                 raise UserError(f"{name} is 1; {reason}")
         self.space.check(self)

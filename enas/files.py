@@ -67,8 +67,10 @@ def atomic_folder(path: Path, *, overwrite: bool = False) -> Iterator[Path]:
                 return
             if not overwrite:
                 raise UserError(f"{path}: exists and holds other data; remove it, or give another name") from None
-            os.replace(path, f"{made} before")
+            before = path.with_name(f".{path.name[:SHOWN]}.before.{os.getpid()}")  # which nobody tidies away
+            os.replace(path, before)
             os.replace(made, path)
+            shutil.rmtree(before)
 
 
 @contextmanager

@@ -406,6 +406,9 @@ def test_an_interrupted_ablation_that_trains_goes_on(at_home, trained):
         assert node_removal(argv) == 130
         kept = rows_of(folder)
         assert [row["architecture"] for row in kept] == [one.to_dict() for _, one in calls[:2]]
+        with tiny.in_call(analysis, "write_json", 3, tiny.interrupt):  # after the settings and the first row
+            assert node_removal(argv) == 130
+        assert rows_of(folder) == kept
         assert node_removal(argv) == 0
     assert rows_of(folder)[:2] == kept and len(calls) == 1 + len(rows_of(folder))
     assert len(list(folder.parent.iterdir())) == 1

@@ -546,6 +546,30 @@ def test_data_are_known_by_their_first_minibatch():
     assert content(used) == content(DataLoader(Noisy())) == "" and len([*used]) == 8
     batch = {"a": torch.zeros(2, dtype=torch.bfloat16), "b": torch.tensor(True), "c": "text"}
     assert content([batch]) != content([{**batch, "b": torch.tensor(False)}])
+    rows = torch.arange(12.0).view(4, 3)
+    assert content([(rows, rows[:, -1])]) == content([(rows, rows[:, -1].clone())])  # a column of a table
+
+
+class Frozen(nn.Module):
+    """A backbone that is not trained, and an adapter or none behind it."""
+
+    def __init__(self):
+        super().__init__()
+        self.backbone = nn.Linear(4, 2).requires_grad_(False)
+        self.adapter = enas.Choice(linear=nn.Linear(2, 2), none=nn.Identity())
+
+    def forward(self, x):
+        return self.adapter(self.backbone(x))
+
+
+def test_parts_without_trained_weights_may_be_drawn(tmp_path):
+    data = {name: [(torch.randn(8, 4), torch.randint(2, (8,)))] * 4 for name in ("train", "valid", "test")}
+    for seed in (1, 2):
+        run = search(Frozen, data, tmp_path, max_epoch=2, random_seed=seed, dataset=f"frozen{seed}", shared_max_step=20)
+        assert 0 <= run["validation_score"] <= 1
+    (tmp_path / "none.json").write_text(ModuleChoices(("adapter=none",)).to_json())
+    with pytest.raises(UserError, match="the module has no parameters to train"):
+        run.train_scratch(dag_path=str(tmp_path / "none.json"), max_epoch=1)
 
 
 def test_a_split_that_is_used_up_is_refused(tmp_path):

@@ -243,7 +243,7 @@ def test_a_preset_that_cannot_be_used_is_refused(tmp_path, preset, flags, says):
     ("settings", "says"),
     [
         ({"architecture": "tree"}, "with train_type orig: architecture (needs train_type hardcoded)"),
-        ({"train_type": "random", "controller_lr": 0.1, "reward_c": 8.0}, "random: controller_lr, reward_c ("),
+        ({"train_type": "random", "controller_lr": 0.1, "baseline": "ema"}, "random: controller_lr, baseline ("),
         ({"shared_lr_cosine": True, "shared_decay": 0.5}, "with shared_lr_cosine True: shared_decay"),
         ({"entropy_coeff": 0.0, "entropy_mode": "regularizer"}, "(needs entropy_coeff above 0)"),
         ({"size_beta": -0.5}, "and max_flops 0: size_beta (needs max_parameters above 0, or max_flops above 0)"),

@@ -23,6 +23,7 @@ from enas.config import Config
 from enas.rnn import reference
 from enas.rnn.cell import FlexibleRNNSpace, HardcodedRNNSpace, RNNCell, RNNSpace, num_trees
 from enas.runs import run
+from enas.search.architecture import MOST_NODES
 from enas.search.controllers import RandomController
 
 NAMES = ("ReLU", "tanh")
@@ -297,7 +298,7 @@ def test_large_cells_are_drawn_too():
             row = space.encode(one)
             assert space.decode([*row, *[0] * (len(space.sizes) - len(row))]) == one
     assert num_trees(12, 4) == 32_976_302_800
-    assert num_trees(200, 4) > 10**200 and RNNSpace(200).draw(rng).num_blocks == 200
+    assert num_trees(MOST_NODES, 4) > 10**200 and RNNSpace(MOST_NODES).draw(rng).num_blocks == MOST_NODES
 
 
 def test_samples_come_from_torchs_random_numbers_alone():

@@ -2,6 +2,7 @@
 
 import copy
 import functools
+import itertools
 import json
 import re
 import runpy
@@ -14,15 +15,16 @@ import torch
 from test_controllers import ACTIVATIONS, listed
 from test_resume import _assert_same
 
-from enas.config import Config
+from enas.config import Config, effect_notes
 from enas.errors import UserError
 from enas.report.page import report
 from enas.rnn.cell import FlexibleRNNSpace, RNNCell, RNNSpace
 from enas.runs import run
 from enas.runs.commands import execute
 from enas.search.checkpoint import Checkpoints, load_checkpoint
-from enas.search.controllers import Controller, Sample
+from enas.search.controllers import Controller, LSTMController, Sample
 from enas.search.registry import REWARDS, register_controller, register_reward
+from enas.search.trainer import Trainer
 from enas.strategies.evolution import Evolution
 from enas.strategies.ppo import PPO
 
@@ -87,8 +89,10 @@ def test_a_child_differs_from_a_winner_in_one_decision_and_every_other_choice_is
         child = evolution.child()
         assert space.first_allowed <= child[0] < space.sizes[0]
         parent = next(row for row in rows if sum(a != b for a, b in zip(row, child, strict=True)) == 1)
+        assert space.decode(child) != space.decode(parent)
         parents.append(rows.index(parent))
-        changed.append(next(i for i, (a, b) in enumerate(zip(parent, child, strict=True)) if a != b))
+        if parent is rows[0]:  # which makes all decisions
+            changed.append(next(i for i, (a, b) in enumerate(zip(parent, child, strict=True)) if a != b))
     # Two draws of three with replacement: the best is among them with chance 5/9, the next is best with 3/9.
     shares = torch.tensor(parents).bincount(minlength=3) / len(parents)
     torch.testing.assert_close(shares, torch.tensor([1 / 9, 5 / 9, 3 / 9]), atol=0.03, rtol=0)
@@ -168,6 +172,52 @@ def test_a_stop_within_an_epoch_keeps_a_population(tmp_path):
     assert other.alike() == trainer.alike()
     other.controller.population[0] = (other.controller.population[0][0], 7.0)
     assert other.alike()["controller"] != trainer.alike()["controller"]
+
+
+def test_a_controller_knows_the_epoch_wherever_it_samples(tmp_path):
+    """While ω trains too, after a resume in the middle of an epoch, and in mode derive: as without an interruption."""
+    seen = []
+
+    class Annealed(LSTMController):
+        def sample(self, num):
+            seen.append(self.epoch)
+            return super().sample(num)
+
+    def trainer():
+        made = tiny.trainer(tmp_path, **SHORT)
+        made.controller.__class__ = Annealed
+        return made
+
+    whole = trainer()
+    whole.train()
+    assert [epoch for epoch, _ in itertools.groupby(seen)] == [1, 2, 3]
+    later = trainer()
+    later.load_state_dict(whole.state_dict())
+    assert later.controller.epoch == 3
+    seen.clear()
+    stopped = trainer()
+    with tiny.in_call(Trainer, "shared_step", 6, tiny.interrupt), pytest.raises(KeyboardInterrupt):
+        stopped.train()
+    state = stopped.state_dict()
+    seen.clear()
+    again = trainer()
+    again.load_state_dict(state)
+    again.train_shared()
+    assert {*seen} == {2}
+
+
+@pytest.mark.parametrize(
+    ("name", "idle", "active"),
+    [
+        ("evolution", {"controller_lr": 0.02, "baseline": "leave_one_out"}, {"controller_max_step": 30}),
+        ("local_search", {"entropy_coeff": 0.1, "controller_hid": 30}, {"controller_num_aggregate": 5}),
+        ("ppo", {"controller_type": "independent"}, {"controller_lr": 0.02, "entropy_coeff": 0.1}),
+    ],
+)
+def test_settings_that_a_strategy_does_not_read_are_named(name, idle, active):
+    config = Config(train_type=name, **idle, **active)
+    (line,) = effect_notes([*idle, *active], config)
+    assert line.startswith(f"no effect with train_type {name}: {', '.join(idle)} (needs train_type other than random")
 
 
 def test_settings_of_the_learning_phase_matter_to_a_registered_controller():

@@ -111,6 +111,19 @@ def test_what_a_killed_process_left_is_swept_by_the_next_one(tmp_path, name):
     assert {*tmp_path.iterdir()} == {elsewhere, tmp_path / name, tmp_path / "other"}
 
 
+@pytest.mark.parametrize("name", ["folder", "x" * 255])
+def test_a_folder_that_is_replaced_is_never_lost(tmp_path, name):
+    path = tmp_path / name
+    for text in ("old", "new"):
+        with atomic_folder(path, overwrite=True) as made:
+            (made / "file").write_text(text)
+    assert (path / "file").read_text() == "new" and [*tmp_path.iterdir()] == [path]
+    between = tiny.in_call(os, "replace", 3, tiny.interrupt)  # two renamings
+    with between, pytest.raises(KeyboardInterrupt), atomic_folder(path, overwrite=True) as made:
+        (made / "file").write_text("newest")
+    assert [one.read_text() for one in tmp_path.glob(".*before*/file")] == ["new"]
+
+
 @pytest.mark.parametrize(("error", "seen"), [(OSError, UserError), (KeyboardInterrupt, KeyboardInterrupt)])
 def test_a_file_that_fails_leaves_the_old_one(tmp_path, error, seen):
     path = tmp_path / "file"

@@ -30,6 +30,7 @@ from enas.runs.opening import read_run
 from enas.search.architecture import load_architecture
 from enas.search.checkpoint import Checkpoints
 from enas.search.derive import Shortlist
+from enas.search.scratch import ScratchTrainer
 from enas.studies import ablations as analysis
 
 KINDS = {
@@ -392,6 +393,15 @@ def test_a_baseline_named_twice_is_trained_with_two_seeds_and_its_mean_is_compar
     assert tiny.results(made[0])["architecture"] != tiny.results(made[1])["architecture"]
     mean, best = sum(random) / 2, max(random)
     assert last.endswith(f"from scratch: found {found:.4f}, random {mean:.4f} (mean of 2, best {best:.4f})")
+
+
+def test_an_interrupted_comparison_takes_its_baselines_over(copy):
+    given = where(copy, "orig", mode="train_scratch", max_epoch=2, compare_with=["random", "lstm"])
+    with tiny.in_call(ScratchTrainer, "evaluate", 3, tiny.interrupt), pytest.raises(KeyboardInterrupt):
+        execute(**given)
+    with tiny.in_call(ScratchTrainer, "evaluate", 0, tiny.interrupt) as calls:
+        execute(**given)
+    assert len(calls) == 4  # the second baseline from its first epoch on, and the run itself
 
 
 def test_an_unknown_baseline_is_refused_before_anything_is_trained(copy):

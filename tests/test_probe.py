@@ -123,6 +123,11 @@ def test_a_run_that_tried_ends_like_one_that_was_told(tmp_path, monkeypatch):
     assert "threads 1: as num_threads says" in (told / "train.log").read_text()
 
 
+def test_a_precision_that_the_device_lacks_is_named(tmp_path):
+    log = (tiny.run_in(tmp_path, precision="tf32") / "train.log").read_text()
+    assert "precision tf32: this device has no instructions for it" in log
+
+
 def test_a_resumed_run_keeps_what_it_began_with_and_one_from_scratch_chooses_anew(tmp_path, monkeypatch):
     choices = iter([("bfloat16", "first"), ("float32", "second")])
     monkeypatch.setattr(opening, "choose_precision", lambda *arguments: next(choices))

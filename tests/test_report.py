@@ -5,6 +5,7 @@ import re
 import shutil
 import subprocess
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ from enas.errors import UserError
 from enas.report.page import comparison, curves, read_ablations, read_runs, report, settings_table
 from enas.rnn.cell import RNNCell
 from enas.runs import run
+from enas.studies.ablations import node_removal
 
 main = partial(run_command, "report")
 
@@ -177,6 +179,15 @@ def test_ablations_are_those_of_the_run(home, tmp_path):
     others = [shutil.copytree(run_of(home, kind), tmp_path / kind / name) for kind in ("rnn", "macro")]
     others.append(shutil.copytree(record.folder, tmp_path / name.rsplit("-", 1)[0]))
     assert read_ablations(read_runs(others, "logs"), home / "analysis_results") == []
+
+
+def test_ablations_from_scratch_are_those_of_the_run_though_another_ones_name_begins_alike(home, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    runs = [shutil.copytree(run_of(home, "rnn"), tmp_path / "logs" / name) for name in ("small", "small_b")]
+    given = {"mode": "train_scratch", "max_epoch": 1, "shared_max_step": 1, "data_dir": str(home / "rnn" / "data")}
+    node_removal(load_path=str(runs[1]), **given)
+    found = [read_ablations(read_runs([one], "logs"), Path("analysis_results")) for one in runs]
+    assert [len(some) for some in found] == [0, 1]
 
 
 def test_names_cannot_put_anything_into_the_page(home, tmp_path):

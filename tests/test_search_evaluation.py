@@ -27,6 +27,7 @@ from enas.report.page import report
 from enas.rnn.cell import RNNCell, RNNSpace
 from enas.rnn.task import LanguageTask
 from enas.runs.opening import read_run
+from enas.search.cost import Cost
 from enas.studies import search_evaluation, truth
 from enas.studies.search_evaluation import evaluate
 from enas.studies.settings import EXPECTED
@@ -292,15 +293,40 @@ def test_scores_and_ranks_are_those_of_the_table(evaluated, split, prefix):
         assert found[f"{prefix}in_best_tenth"] == sum(rank <= 2 for rank in found[f"{prefix}ranks"]) / 2
     (row,) = rows_of(output / "results" / "found.json")
     assert row["architecture"]["type"] == "lstm"
-    assert results["methods"]["lstm"][f"{prefix}scores"] == [row["runs"][0][split]] * 2
+    assert results["methods"]["lstm"][f"{prefix}scores"] == [run[split] for run in row["runs"]]
+    assert [run["seed"] for run in row["runs"]] == [1, 2] and len({run[split] for run in row["runs"]}) == 2
     assert json.loads((output / "results" / "results.json").read_text()) == results
 
 
 def test_the_seconds_of_a_search_are_those_of_a_core(evaluated):
     outcome = json.loads((evaluated[0] / "results" / "searches" / "search-1.json").read_text())
     folder = evaluated[0] / "results" / "searches" / "search-1"
-    trainer = read_run(search_evaluation.saved_config(folder), folder)
-    assert outcome["seconds"] == trainer.progress.cpu_seconds > 0
+    last = tiny.results(folder)["history"][-1]
+    assert outcome["seconds"] == last["cpu_seconds"] > 0 and "wall_seconds" in last
+
+
+def test_the_trainings_that_are_timed_are_of_the_size_of_the_mean(home, tmp_path, monkeypatch):
+    sizes = {}
+
+    def cost(one):
+        return Cost(0, sizes.setdefault(one, [9, 1, 4, 9, 1, 9, 1, 9][len(sizes) % 8]))
+
+    monkeypatch.setattr(search_evaluation, "cost_of", lambda config, data: cost)
+    evaluate(**settings(home, tmp_path, num_truth=8, methods=("search", "random_budget")))
+    (row,) = rows_of(tmp_path / "results" / "timed.json")
+    assert sizes[RNNCell.from_dict(row["architecture"])] == 4
+
+
+def test_finalists_of_another_budget_are_not_taken_over(home, copy, tmp_path):
+    other = tmp_path / "other.py"
+    other.write_text((home / "budget.py").read_text() + "shared_lr = 1.5\n")
+    changes = {"budget": str(other), "table": str(tmp_path / "other.json"), "methods": ("search", "finalists")}
+    (copy / "results" / "found.json").unlink()
+    (copy / "results" / "timed.json").unlink()
+    before = tiny.tree(tmp_path)
+    with tiny.refused("was made with another budget; name another output"):
+        evaluate(**settings(home, copy, **changes))
+    assert tiny.tree(tmp_path) == before
 
 
 def test_a_search_is_that_of_the_command(home, evaluated, tmp_path):
@@ -770,6 +796,7 @@ def test_tau_of_equal_and_of_reversed_rankings():
         ({"budget": ""}, "budget is missing; --budget names it"),
         ({"table": ""}, "table is missing; --table names it"),
         ({"budget": "nonesuch"}, "config nonesuch: no such preset"),
+        ({"dataset": "pydoc"}, "budget.py: trains on tiny, not on pydoc; give another"),
         ({"methods": ("serch",)}, "methods: unknown method 'serch'; there are search, ema"),
         ({"seeds": 0}, "seeds is 0; it must be at least 1"),
         ({"methods": ("uniform", "random_budget")}, "random_budget takes the time of a search, and there is none"),

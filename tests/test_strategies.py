@@ -5,6 +5,7 @@ import itertools
 import json
 import math
 import pickle
+import re
 import runpy
 import statistics
 import sys
@@ -133,6 +134,12 @@ def test_missing_trainings_are_the_worst_after_each_epoch_too():
     looks = looks_at([[], *[[trained(0.9, curve=[0.2, 0.9])]] * (len(CELLS) - 2), [trained(0.7, curve=[0.1, 0.7])]])
     looks.begin(0)
     assert looks.look(CELLS[0], 1)[0] == 0.1 and looks.look(CELLS[0], 2)[0] == 0.7
+
+
+def test_a_diverged_training_leaves_the_curves_of_the_others():
+    looks = looks_at([[trained(math.nan)], *[[trained(0.9, curve=[0.2, 0.9])]] * (len(CELLS) - 1)])
+    looks.begin(0)
+    assert looks.epochs == 2 and looks.look(CELLS[0], 1) == (0.2, 1) and looks.look(CELLS[0], 2) == (0.9, 1)
 
 
 # --- the search -------------------------------------------------------------------------------------------------------
@@ -465,7 +472,9 @@ def test_an_incomplete_table_says_so(table, tmp_path, monkeypatch, capsys):
     assert (
         main(["--table", table, "--queries", "5", "--seeds", "2", "--strategies", "uniform", "--num_blocks", "5"]) == 0
     )
-    assert "no effect at a table: num_blocks\n" in capsys.readouterr().out
+    assert "no effect on looks: num_blocks\n" in capsys.readouterr().out
+    compare(table=table, queries=5, seeds=2, strategies=("uniform",), config="small", controller_lr_cosine=True)
+    assert re.search("no effect on looks: .*controller_lr_cosine, .*shared_lr", capsys.readouterr().out)
 
 
 def test_numbers_of_looks_without_enough_scores_are_gaps():
@@ -530,6 +539,9 @@ def test_strategies_look_at_the_shared_weights_of_a_run(tmp_path, monkeypatch, c
     made._save()
     words = ["--load_path", str(run), "--table", "cells.json", "--queries", "40", "--seeds", "2"]
     results = compare(load_path=str(run), table="cells.json", queries=40, seeds=2, strategies=("evolution",))
+    # A controller of another size learns, and the run is opened with its own.
+    compare(load_path=str(run), queries=10, seeds=2, strategies=("enas",), controller_hid=7, max_epoch=9)
+    assert "no effect on looks: max_epoch\n" in capsys.readouterr().out
     task = read_run(config, run).task
     best = min(cells, key=lambda one: task.rank([one], config.derive_max_batches)[0])
     rows = {row["split"]: row for row in results["rows"] if row["strategy"] == "evolution" and row["looks"] == 40}

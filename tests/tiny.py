@@ -339,7 +339,7 @@ def without_clock(state: dict) -> dict:
     for name in ("seconds", "cpu_seconds"):
         del state["progress"][name]
     for entry in state["progress"]["history"]:
-        del entry["wall_seconds"]
+        del entry["wall_seconds"], entry["cpu_seconds"]
     return state
 
 

@@ -129,7 +129,7 @@ def content(loader: Iterable[Any]) -> str:
     for batch in (next(endless(loader, 0, [0, 0])) for _ in range(0 if isinstance(loader, Iterator) else 2)):
         leaves = tree_leaves(dict(batch) if isinstance(batch, Mapping) else batch)
         dense = [one.detach().cpu() for one in leaves if isinstance(one, Tensor) and one.layout == torch.strided]
-        found.add(digest(*(one.flatten().view(torch.uint8).numpy() for one in dense)))
+        found.add(digest(*(one.flatten().contiguous().view(torch.uint8).numpy() for one in dense)))
     return found.pop() if len(found) == 1 else ""
 
 
@@ -141,6 +141,8 @@ class ModuleTask(Task):
     def __init__(self, config: ConfigLike, data: Given, device: torch.device, architecture: ModuleChoices | None):
         made = data.make() if architecture is None else data.derived(data.make(), architecture)
         self.given, self.model, self.choices, self.seed = data, made.to(device), choices_in(made), config.random_seed
+        if not any(weight.requires_grad for weight in self.model.parameters()):
+            raise UserError("the module has no parameters to train")
         self.steps_per_epoch = config.shared_max_step or length_hint(data.splits["train"])
         if self.steps_per_epoch == 0:
             raise UserError("train has no length; give shared_max_step, the number of minibatches in an epoch")
@@ -157,7 +159,8 @@ class ModuleTask(Task):
             with draws:
                 values.append(self._measured(one, batch, "loss", "score"))
         losses, scores = map(torch.stack, zip(*values, strict=True))
-        return losses.mean(), scores.detach().float().mean()
+        # Parts that are not trained, or have no parameters, give a loss without a gradient.
+        return losses.mean().requires_grad_(), scores.detach().float().mean()
 
     @torch.no_grad()
     def rewards(self, architectures: Sequence[ModuleChoices]) -> Tensor:

@@ -8,7 +8,8 @@ of its own choices, under their names in the shared model, and running averages 
 Shapes: B batch, C channels, H and W height and width.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -100,7 +101,18 @@ class SharedMacroCNN(MacroGraph):
             for reduction in others:
                 reduction.load_state_dict(first.state_dict())
 
-    forward = MacroGraph.compute
+    def forward(self, images: Tensor, network: MacroNetwork) -> Tensor:
+        """As `compute`; UserError also if this model lacks one of the network's operations or skips."""
+        with _lacking():
+            return self.compute(images, network)
+
+
+@contextmanager
+def _lacking() -> Iterator[None]:
+    try:
+        yield
+    except KeyError as error:
+        raise UserError(f"the network has {error}, which the shared model lacks") from None
 
 
 @torch.no_grad()
@@ -236,11 +248,12 @@ class SharedMicroCNN(MicroGraph):
                 operation.load_state_dict(first.setdefault(kind, operation.state_dict()))
 
     def forward(self, images: Tensor, network: MicroNetwork) -> Tensor:
-        """Logits [B, classes] of `network` for images [B, 3, H, W]; UserError if this model lacks one of its nodes."""
+        """Logits [B, classes] of `network` for images [B, 3, H, W]; UserError if this model lacks one of its parts."""
         for name, cell in network.cells.items():
             if (node := cell.nodes[-1]) > self.last_node:
                 raise UserError(f"the {name} cell has node {node}, but the shared model has nodes 2 … {self.last_node}")
-        return self.compute(images, network)[0]
+        with _lacking():
+            return self.compute(images, network)[0]
 
 
 class MicroCNN(MicroGraph):

@@ -193,8 +193,8 @@ class MacroControllerConfig(search.ControllerConfig):
     """Macro networks: the controller, and the pull on its skip rate."""
 
     cnn_skip_target: float = setting(
-        0.4, "cnn, macro: skip rate towards which the controller's loss pulls", above=0, below=1, only=search.TRAINED
+        0.4, "cnn, macro: skip rate towards which the controller's loss pulls", above=0, below=1, only=search.REINFORCE
     )
     cnn_skip_weight: float = setting(
-        0.8, "cnn, macro: weight of the skip rate in the controller's loss", at_least=0, only=search.TRAINED
+        0.8, "cnn, macro: weight of the skip rate in the controller's loss", at_least=0, only=search.REINFORCE
     )

@@ -100,7 +100,8 @@ def read_ablations(records: Sequence[Record], results_dir: Path) -> list[Study]:
         if f"{content.get('run')}_".startswith(f"{run.name}_"):
             with reading(path, path.with_name("params.json")):
                 # Runs of two log_dirs can have the same name. Where a run has been moved, the name has to do.
-                weights = Path(read_json(path.with_name("params.json")).get("weights", run))
+                params = read_json(path.with_name("params.json"))
+                weights = Path(params.get("weights") or params.get("load_path") or run).resolve()
                 if f"validation_{metric}" in content["rows"][0] and (weights == run or not weights.exists()):
                     name = f"{content['ablation'].replace('_', ' ')} · {path.parent.name}"
                     found.append(Study(name, metric, content, path))

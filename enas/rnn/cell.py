@@ -162,6 +162,8 @@ def _splits(size: int, colours: int) -> tuple[list[tuple[int, int]], list[int]]:
 
     Weights are d · T(d) · T(size − jd), where T is `num_trees` (Nijenhuis and Wilf 1978, chapter 29).
     """
+    for smaller in range(2, size):
+        _splits(smaller, colours)  # from below, or else Python refuses so deep a recursion
     pairs = [(below, copies) for below in range(1, size) for copies in range(1, (size - 1) // below + 1)]
     weights = (num * num_trees(num, colours) * num_trees(size - copies * num, colours) for num, copies in pairs)
     return pairs, [*accumulate(weights)]

@@ -199,12 +199,14 @@ def run_config(folder: Path, settings: Mapping[str, Any]) -> Config:
 def config_for_scratch(folder: Path, settings: Mapping[str, Any]) -> Config:
     """Return the settings of a run from scratch that takes its architecture from the search in `folder`.
 
-    It has the search's settings, except for name, pause, threads and precision, with `settings` put in; load_path names
-    the search. A line names settings without an effect. UserError if `settings` contradict the space that was searched.
+    It has the search's settings, except for name, pause, threads, precision and shared_num_sample, with `settings` put
+    in; load_path names the search. A line names settings without an effect. UserError if `settings` contradict the
+    space that was searched.
     """
     own = {"log_dir": str(folder.parent), "dag_path": "", "name": "", "stop_epoch": 0}  # instead of the search's own
-    # Perhaps on another machine: threads and precision are chosen again.
-    asked = {**own, "num_threads": 0, "precision": "auto", "mode": "train_scratch", **settings}
+    # Perhaps on another machine: threads and precision are chosen again. More architectures a step would be copies.
+    own |= {"num_threads": 0, "precision": "auto", "shared_num_sample": 1}
+    asked = {**own, "mode": "train_scratch", **settings}
     _, given, changed = _put_in(folder, asked, lambda spec: spec.metadata["kind"] == SPACE)
     say(effect_notes([name for name in changed if name in settings], given))
     return given.replace(load_path=str(folder))

@@ -21,6 +21,7 @@ from enas.search.architecture import Architecture, load_architecture
 from enas.search.checkpoint import Checkpoints, random_states, restore_random_states, seed_everything
 from enas.search.cost import Cost, SizeBudget
 from enas.search.own_code import own_modules
+from enas.search.precision import available
 from enas.search.probe import THREADS_VARIABLE, choose_precision, choose_threads
 from enas.search.ranks import ALONE, ARCHITECTURES, BATCH, Ranks, join
 from enas.search.registry import reward_named
@@ -243,6 +244,8 @@ def _tried(config: Config, task: Task, source: Any, ranks: Ranks) -> tuple[Confi
         task.precision, why = choose_precision(task, draw)
         chosen["precision"] = task.precision
         lines.append(f"precision {task.precision}: {why}")
+    elif config.precision not in ("auto", *available(task.device)):
+        lines.append(f"precision {config.precision}: this device has no instructions for it")
     if config.num_threads == 0:
         chosen["num_threads"], reason = choose_threads(task, draw)
     lines.append(f"threads {chosen['num_threads']}: {reason}")

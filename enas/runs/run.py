@@ -297,7 +297,8 @@ def train_scratch(load_path: str | Path, on_epoch: Hook = None, **changes: Any) 
     """Train the architecture of a search from scratch; return the new run.
 
     `architecture_of` gives the architecture, unless `dag_path` names another. The baselines that `compare_with` names
-    are trained first, as runs of their own. A baseline named n times trains with n seeds, and its mean is compared.
+    are trained first, as runs of their own, which the same call takes over. A baseline named n times trains with n
+    seeds, and its mean is compared.
     """
     folder = find_run({**changes, "load_path": load_path}, SEARCHES)
     config = config_for_scratch(folder, changes)
@@ -308,7 +309,8 @@ def train_scratch(load_path: str | Path, on_epoch: Hook = None, **changes: Any) 
     results: dict[str, list[dict[str, Any]]] = {name: [] for name in makers if name in config.compare_with}
     for name in sorted(config.compare_with, key=[*makers].index):
         alone = config.replace(compare_with=(), name="", random_seed=config.random_seed + len(results[name]))
-        results[name].append(train_to(alone, makers[name](alone)))
+        baseline = makers[name](alone)
+        results[name].append(train_to(alone.replace(name=f"{name}_{_digest(alone, baseline)[:8]}"), baseline))
     with open_run(config, architecture=architecture) as trainer:
         found = _finished(trainer, on_epoch)
         for split in ("validation", "test") if results else ():
@@ -412,6 +414,10 @@ def architecture_of(load_path: str | Path, **changes: Any) -> Architecture:
     return architecture_from_dict(derive(folder, **here, **asked)["architecture"])
 
 
+def _digest(config: Config, architecture: Architecture) -> str:
+    return digest(json.dumps([config.to_dict(), architecture.to_dict()]).encode())
+
+
 def halved(config: Config, candidates: Sequence[Architecture], note: Callable[[str], Any] = str) -> Architecture:
     """Train different architectures from scratch by successive halving to `max_epoch`; return the one that is left.
 
@@ -422,9 +428,8 @@ def halved(config: Config, candidates: Sequence[Architecture], note: Callable[[s
     def trained(left: Sequence[Architecture], epochs: int) -> dict[Architecture, float]:
         scores = {}
         for one in left:
-            name = digest(json.dumps([config.to_dict(), one.to_dict()]).encode())
             with redirect_stdout(io.StringIO()):
-                results = train_to(config.replace(name=name, stop_epoch=epochs), one)
+                results = train_to(config.replace(name=_digest(config, one), stop_epoch=epochs), one)
             scores[one] = results[f"validation_{metric.name}"]
             if "trouble" in results:
                 note(f"{json.dumps(one.to_dict())}: {results['trouble']}")

@@ -11,20 +11,22 @@ from enas.search.architecture import CELL_OUTPUTS
 from enas.settings import ABOVE_ZERO, ANY_OF, FROM_SCRATCH, SEARCHES, SPACE, TRAINING, USE, Settings, setting, unmet
 
 
-class _NotRandom(tuple[str, ...]):  # for `only`: every train type but random
+class _Except(tuple[str, ...]):  # for `only`: every train type, a user's own too, that this text does not name
     __slots__ = ()
 
     def __contains__(self, train_type: object) -> bool:
-        return train_type != "random"
+        return train_type not in self[0].replace(",", "").split()
 
 
-# For `only`: settings of the parts that run in a search, with a trained controller, with an LSTM, and so on.
+# For `only`: settings of the parts that run in a search, with a controller that learns, that has parameters, and so on.
 SEARCHING = {"mode": "train"}
-TRAINED = {"train_type": _NotRandom(["other than random"]), **SEARCHING}
-LSTM = TRAINED | {"controller_type": "lstm"}
-ADAM = TRAINED | {"controller_optim": "adam"}
-CONSTANT = TRAINED | {"controller_lr_cosine": False}
-COSINE = TRAINED | {"controller_lr_cosine": True}
+TRAINED = {"train_type": _Except(["other than random"]), **SEARCHING}
+THETA = {"train_type": _Except(["other than random, evolution, local_search"]), **SEARCHING}
+REINFORCE = {"train_type": _Except(["other than random, evolution, local_search, ppo"]), **SEARCHING}
+LSTM = THETA | {"controller_type": "lstm"}
+ADAM = THETA | {"controller_optim": "adam"}
+CONSTANT = THETA | {"controller_lr_cosine": False}
+COSINE = THETA | {"controller_lr_cosine": True}
 RANKING = {"mode": ("train", "derive")}
 DERIVING = {"mode": ("train", "derive", "train_scratch")}
 FINALISTS = {"mode": ("derive", "train_scratch")}
@@ -43,7 +45,10 @@ class ControllerConfig(Settings):
     """The controller."""
 
     controller_type: str = setting(
-        "lstm", "controller: an LSTM, or logits for each decision alone", choices=("lstm", "independent"), only=TRAINED
+        "lstm",
+        "controller: an LSTM, or logits for each decision alone",
+        choices=("lstm", "independent"),
+        only=REINFORCE,
     )
     controller_hid: int = setting(100, "LSTM units of the controller", at_least=1, only=LSTM)
     softmax_temperature: float = setting(5.0, "divisor of the controller's logits", above=0, only=LSTM)
@@ -164,22 +169,22 @@ class ReinforceConfig(Settings):
         "ema",
         "subtracted from each return: a moving average (ema), or the mean of the update's others (leave_one_out)",
         choices=("ema", "leave_one_out"),
-        only=TRAINED,
+        only=THETA,
     )
     ema_baseline_decay: float = setting(
-        0.95, "decay of the moving-average baseline", at_least=0, below=1, only=TRAINED | {"baseline": "ema"}
+        0.95, "decay of the moving-average baseline", at_least=0, below=1, only=THETA | {"baseline": "ema"}
     )
     advantage_spread_decay: float = setting(
-        0.0, "decay of the running RMS that divides advantages; 0 does not divide", at_least=0, below=1, only=TRAINED
+        0.0, "decay of the running RMS that divides advantages; 0 does not divide", at_least=0, below=1, only=THETA
     )
-    entropy_coeff: float = setting(1e-4, "weight of the controller's entropy", at_least=0, only=TRAINED)
+    entropy_coeff: float = setting(1e-4, "weight of the controller's entropy", at_least=0, only=THETA)
     entropy_mode: str = setting(
         "reward",
         "add entropy to the reward, or, as a regularizer, to the loss; only reward has its exact gradient",
         choices=("reward", "regularizer"),
-        only=TRAINED | {"entropy_coeff": ABOVE_ZERO},
+        only=THETA | {"entropy_coeff": ABOVE_ZERO},
     )
-    discount: float = setting(1.0, "discount of rewards from decision to decision", at_least=0, at_most=1, only=TRAINED)
+    discount: float = setting(1.0, "discount of rewards from decision to decision", at_least=0, at_most=1, only=THETA)
 
     def updates(self, num: int) -> list[int]:
         """Return the sizes of the updates by `num` architectures: `controller_num_aggregate` each, the rest last."""
@@ -228,15 +233,15 @@ class SharedOptimisation(Settings, ABC):
 class ControllerOptimConfig(Settings):
     """The controller's optimiser; `controller_lr_cosine` follows SGDR, epoch by epoch."""
 
-    controller_optim: str = setting("adam", "controller's optimiser", choices=("adam", "momentum", "sgd"), only=TRAINED)
+    controller_optim: str = setting("adam", "controller's optimiser", choices=("adam", "momentum", "sgd"), only=THETA)
     controller_lr: float = setting(3.5e-4, "controller's learning rate", at_least=0, only=CONSTANT)
     controller_adam_beta1: float = setting(0.9, "beta1 of the controller's Adam", at_least=0, below=1, only=ADAM)
     controller_adam_eps: float = setting(1e-8, "epsilon of the controller's Adam", above=0, only=ADAM)
-    controller_lr_cosine: bool = setting(False, "cosine schedule with restarts, instead of controller_lr", only=TRAINED)
+    controller_lr_cosine: bool = setting(False, "cosine schedule with restarts, instead of controller_lr", only=THETA)
     controller_lr_max: float = setting(0.05, "controller's learning rate where a cosine starts", above=0, only=COSINE)
     controller_lr_min: float = setting(0.001, "controller's learning rate where a cosine ends", at_least=0, only=COSINE)
     controller_grad_clip: float = setting(
-        0.0, "controller's largest gradient norm; 0 clips none", at_least=0, only=TRAINED
+        0.0, "controller's largest gradient norm; 0 clips none", at_least=0, only=THETA
     )
 
     @property

@@ -89,6 +89,12 @@ class NamedSpace(Space[ArchT]):
             raise UserError(f"{self.size_field} is {size}, but the space has {have}")
         return decisions
 
+    def row(self, architecture: Any) -> list[int]:
+        row = super().row(architecture)
+        if self.decode(row) != architecture:
+            raise UserError("the architecture has another cell_output than the space")
+        return row
+
     @property
     def _known_sizes(self) -> range:
         most = getattr(self, self.size_field)

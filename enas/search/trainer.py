@@ -98,6 +98,7 @@ class Trainer(Training):
 
     def _draw(self) -> None:
         """Sample a step's architectures: from the policy, and uniformly over labels, which name weights to train."""
+        self.controller.epoch = self.progress.epoch + 1
         num, share = self.num_shared, self.config.shared_uniform
         num_uniform = num if self.is_warming_up() or isinstance(self.controller, RandomController) else 0
         if share and not num_uniform:
@@ -150,6 +151,7 @@ class Trainer(Training):
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.controller.load_state_dict(state["controller"])
         super().load_state_dict(state)
+        self.controller.epoch = max(1, self.progress.epoch)
         drawn = [architecture_from_dict(one) for one in state["drawn"] or ()]
         # Another number of processes needs another number of architectures: the next step samples them anew.
         self.drawn = drawn if len(drawn) == self.num_shared else []

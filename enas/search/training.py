@@ -174,7 +174,7 @@ class Training(ABC):
         if is_time:
             self.check_ranks()
             is_best = self.evaluate(entry)
-        entry["wall_seconds"] = round(self.wall_seconds(), 1)
+        entry |= {"wall_seconds": round(self.wall_seconds(), 3), "cpu_seconds": round(self.cpu_seconds(), 3)}
         self.logbook.info(describe(entry, metric, self.config.max_epoch))
         if "place" in entry:
             self.logbook.note(describe_comparison(entry))

@@ -37,7 +37,8 @@ class Evolution(Controller[ArchT]):
         """Return the decisions of a tournament's winner with one of them changed; each decision is equally likely."""
         rivals = [self.population[int(index)] for index in torch.randint(len(self.population), (self.tournament,))]
         row = [*max(rivals, key=lambda one: one[1])[0]]
-        allowed = {index: choices for index, choices in enumerate(self.space.allowed) if len(choices) > 1}
+        made = self.space.allowed[: self.space.num_made(row[0])]
+        allowed = {index: choices for index, choices in enumerate(made) if len(choices) > 1}
         place = [*allowed][int(torch.randint(len(allowed), ()))]
         others = [choice for choice in allowed[place] if choice != row[place]]
         row[place] = others[int(torch.randint(len(others), ()))]

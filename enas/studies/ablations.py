@@ -200,7 +200,8 @@ def _scored(study: Study) -> list[Row]:
             changes = {f"{split}_change": scores[key] - unedited[key] for split, key in study.keys.items()}
             costs = vars(cost) if cost else {}
             rows.append({**row, **scores, **changes, **costs, "architecture": architecture.to_dict()})
-            write_json(path, {"ablation": study.ablation, "run": study.name, "rows": rows})
+            kept = [*rows, *known[len(rows) :]]  # what was there is never missing
+            write_json(path, {"ablation": study.ablation, "run": study.name, "rows": kept})
         run_folder.say(notes)
         _print_table(study, rows)
         write_table(folder / "results.csv", rows)

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from matplotlib.axes import Axes
 
-from enas.config import Config, read_preset
+from enas.config import Config, read_preset, with_preset
 from enas.errors import UserError, did_you_mean
 from enas.files import atomic_folder, write_json
 from enas.pictures.plots import METHOD_STYLES, SERIES_COLOURS, new_figure, write_figure
@@ -35,7 +35,9 @@ from enas.studies.truth import budget_of, side_by_side
 
 POINTS = (20, 50, 100, 200, 500, 1000, 2000, 5000)  # numbers of looks after which strategies are compared
 CHANCE = "uniform"  # the strategy with which all others are compared
-READ = {one.name for part in (ControllerConfig, ReinforceConfig, ControllerOptimConfig) for one in fields(part)}
+SCHEDULE = {"controller_lr_cosine", "controller_lr_max", "controller_lr_min"}  # of epochs, which looks do not have
+PARTS = (ControllerConfig, ReinforceConfig, ControllerOptimConfig)
+READ = {one.name for part in PARTS for one in fields(part)} - SCHEDULE
 
 
 @undisturbed()
@@ -53,15 +55,17 @@ def compare(**settings: Any) -> dict[str, Any]:
     use(settings.get("use", ()))
     own = {spec.name for spec in fields(StrategiesConfig)}
     study = StrategiesConfig(**{name: value for name, value in settings.items() if name in own})
-    given, run = {name: value for name, value in settings.items() if name not in own}, ""
+    given, run = with_preset({name: value for name, value in settings.items() if name not in own}), ""
+    reads = READ | {"data_dir", *(("num_gpu", "derive_max_batches") if given.get("load_path") else ())}
+    kept = {name: one for name, one in given.items() if name in reads}
+    if idle := given.keys() - {*kept, "config", "log_dir", "use", "load_path"}:
+        print(f"no effect on looks: {', '.join(sorted(idle))}")
     if given.get("load_path"):
         run = str(find_run(given, ("train",)))
-        config = saved_config(Path(run)).replace(**given)
+        config = saved_config(Path(run)).replace(**kept, controller_lr_cosine=False)
     elif study.table:
-        kept = {name: one for name, one in (read_preset("small") | given).items() if name in READ | {"data_dir"}}
-        config = open_table(study.table, given.get("data_dir", "data")).config.replace(**kept)
-        if idle := given.keys() - {*READ, "config", "data_dir", "use", "load_path"}:
-            print(f"no effect at a table: {', '.join(sorted(idle))}")
+        small = {name: one for name, one in read_preset("small").items() if name in READ}
+        config = open_table(study.table, given.get("data_dir", "data")).config.replace(**{**small, **kept})
     else:
         raise UserError("table is missing; --table names one, or --load_path a run; --help says more")
     source = (json.dumps(config.to_dict()), study.table, run)
@@ -121,7 +125,9 @@ def _names(study: StrategiesConfig, config: Config, looks: Any) -> list[str]:
 def _opened(settings: str, table: str, run: str) -> tuple[Any, Config]:
     config = Config(**json.loads(settings))
     looks: Any = open_table(table, config.data_dir) if table else None
-    looks = SharedLooks(config, run, looks) if run else looks
+    if run:  # which has the shape of the run's own controller
+        own = saved_config(Path(run))
+        looks = SharedLooks(config.replace(**{name: getattr(own, name) for name in READ}), run, looks)
     return looks, config.replace(max_epoch=looks.epochs) if looks.epochs > 1 else config
 
 

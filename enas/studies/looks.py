@@ -40,10 +40,11 @@ class TableLooks:
         self.config, self.space, self.metric, self.runs = config, space, metric, runs
         every = [*chain(*runs.values())]
         self.splits = [split for split in ("validation", "test") if any(math.isfinite(run[split]) for run in every)]
-        self.epochs = max(1, min((len(run["curve"]) for run in every), default=1))
+        curves = [run["curve"] for run in every if math.isfinite(run["validation"])]
+        self.epochs = max(1, min(map(len, curves), default=1))
         self.worst = {split: self._best((run[split] for run in every), is_worst=True) for split in self.splits}
-        curves = zip(*(run["curve"] for run in every), strict=False)
-        self.lost = {**self.worst, "curve": [self._best(scores, is_worst=True) for scores in curves]}
+        curve = [self._best(scores, is_worst=True) for scores in zip(*curves, strict=False)]
+        self.lost = {**self.worst, "curve": curve}
         self.num_missing = sum(not some for some in runs.values())
 
     def _best(self, scores: Iterable[float], is_worst: bool = False) -> float:

@@ -32,7 +32,16 @@ from enas.search.rungs import cost_to_the_end, rungs_to
 from enas.studies.evaluation_report import BEST, PREFIXES, ranking_figure, report, scores_figure
 from enas.studies.settings import CONTROLS, EXPECTED, LONGER, SEARCHES, TIMED, EvaluationConfig
 from enas.studies.statistics import DRAWS, best_by_halving, best_of, distribution, paired, standard_error, tau
-from enas.studies.truth import Table, budget_of, checked_data, digest_of, functions_of, read_made, side_by_side
+from enas.studies.truth import (
+    Table,
+    budget_of,
+    checked_data,
+    clock_of,
+    digest_of,
+    functions_of,
+    read_made,
+    side_by_side,
+)
 
 RESULTS_DIR = Path("analysis_results") / "search_evaluation"
 TOP = 0.2  # the share of the table that the second τ looks at
@@ -65,6 +74,10 @@ def evaluate(**settings: Any) -> dict[str, Any]:
         raise UserError(f"budget {evaluation.budget}: is of space {budget.space.name}, not {search.space.name}")
     if "lstm" in evaluation.methods and "lstm" not in search.space.problem().baselines:
         raise UserError(f"methods: space {search.space.name} has no baseline lstm; leave it out")
+    if budget.dataset != search.dataset:
+        raise UserError(
+            f"budget {evaluation.budget}: trains on {budget.dataset}, not on {search.dataset}; give another"
+        )
     return _Evaluation(evaluation, search, budget.replace(data_dir=search.data_dir, num_gpu=search.num_gpu)).run()
 
 
@@ -79,7 +92,7 @@ class _Evaluation:
         self.folder = Path(config.output) if config.output else RESULTS_DIR / Path(config.table).stem
         self.searches = self.folder / "searches"
         self.space = search.space.problem().space(search.replace(train_type="random"))
-        self.rungs = rungs_to(budget.max_epoch)
+        self.rungs, self.digest = rungs_to(budget.max_epoch), digest_of(budget_of(budget))
         self.table = Table(Path(config.table), budget)
         self.table.add(functions_of(self.space, config.num_truth), config.num_truth)
         self.found = Table(self.folder / "found.json", budget)  # functions that methods found outside of the table
@@ -93,6 +106,8 @@ class _Evaluation:
             self.outcomes[path.stem] = one = read_json(path)
             with reading(path):  # numpy refuses texts
                 np.array([one["seconds"], *one["shared"]] if "shared" in one else one["draw_seconds"], dtype=float)
+            if one.get("budget", self.digest) != self.digest:
+                raise UserError(f"{path}: was made with another budget; name another output")
         has_begun = any(self.searches.glob("*"))
         self.search_data = read_made(self.folder / "search.json", search, "output")["data"] if has_begun else None
 
@@ -113,15 +128,19 @@ class _Evaluation:
         write_json(path, {"settings": budget_of(self.search), "data": digests})
         self.work(self._searches_left(), self._note_outcome, "searches")
         if {*TIMED} & {*self.config.methods}:
-            # Side by side, as the searches were; one that diverges would end early.
-            self.timed.add(self.functions[row] for row in self.rows[: self.config.jobs])
+            # Side by side, as the searches were; one that diverges would end early, and one of the size of the mean is
+            # as slow as the mean.
+            sizes = np.array(self._costs([self.functions[row] for row in self.rows]).get("multiply_adds", 0.0))
+            middle = self.rows[np.argsort(np.broadcast_to(abs(sizes - sizes.mean()), self.rows.shape), kind="stable")]
+            self.timed.add(self.functions[row] for row in middle[: self.config.jobs])
             self.timed.train(self.timed.pairs(self.truth_seeds[:1]), self.work)
         names = [name for name in self.config.methods if name not in self.expected]
         for name in (name for name in HALVING_SEEDS if name in names):
-            self.work(self._halvings_left(name), self._note_outcome, name)
+            self.work(self._halvings_left(name), partial(self._note_outcome, budget=self.digest), name)
         chosen = {name: [self._chosen(name, seed) for seed in self.seeds] for name in names}
         self.found.add(one for one in itertools.chain(*chosen.values()) if one not in self.functions)
-        self.found.train(self.found.pairs(self.truth_seeds), self.work)
+        lstm = self._trainings(chosen.get("lstm", []))
+        self.found.train(dict.fromkeys([*self.found.pairs(self.truth_seeds), *lstm]), self.work)
         if self.config.longer > 1:
             self.long.add(itertools.chain(*(chosen[name] for name in LONGER if name in chosen)))
             self.long.train(self.long.pairs(self.truth_seeds), self.work)
@@ -162,7 +181,8 @@ class _Evaluation:
                 tasks[key] = (search_and_rank, {**self.search.to_dict(), **changes}, rows)
         return tasks
 
-    def _note_outcome(self, key: str, outcome: dict[str, Any]) -> None:
+    def _note_outcome(self, key: str, outcome: dict[str, Any], **made_by: str) -> None:
+        outcome = {**outcome, **made_by}
         write_json(self.searches / f"{key}.json", outcome)
         self.outcomes[key] = finite(outcome)  # as it will be read
 
@@ -199,6 +219,10 @@ class _Evaluation:
         key = self._key(method, seed)
         with reading(self.searches / f"{key}.json"):
             return architecture_from_dict(self.outcomes[key]["architecture"]).canonical()
+
+    def _trainings(self, lstms: list[Architecture]) -> list[tuple[int, int]]:
+        """Return a training for each seed: all seeds have the same LSTM, so that its mean would have no spread."""
+        return [(self.found.functions[one][0], seed) for one, seed in zip(lstms, self.seeds, strict=False)]
 
     def _num_drawn(self, method: str, seed: int) -> int:
         """Return the number of functions among which a method chooses; controls have equal time (docs/studies.md)."""
@@ -257,7 +281,8 @@ class _Evaluation:
         reached: dict[str, Any] = {}
         for split, prefix in PREFIXES.items():
             known = self.found.scores(split, self.truth_seeds) | self.table.scores(split, self.truth_seeds)
-            scores = [known[one] for one in found]
+            alone = [self.found.runs[pair][split] for pair in self._trainings(found)] if name == "lstm" else []
+            scores = alone or [known[one] for one in found]
             ranks = self._ranks(scores, split)
             reached |= {f"{prefix}scores": scores, f"{prefix}ranks": ranks.tolist()}
             reached |= {f"{prefix}in_{best}": float(np.mean(ranks <= num)) for best, num in self.best.items()}
@@ -344,10 +369,10 @@ def search_and_rank(settings: dict[str, Any], architectures: list[dict[str, Any]
             return {"score": trainer.task.evaluate(architecture_from_dict(one), "valid")}
 
         shared = [run.scored(partial(score, one), ["score"])["score"] for one in architectures]
-    is_cpu, last = trainer.task.device.type == "cpu", found["history"][-1]
+    last = found["history"][-1]
     return {
         "architecture": found["architecture"],
-        "seconds": (is_cpu and trainer.progress.cpu_seconds) or found["wall_seconds"],
+        "seconds": last[clock_of(settings["num_gpu"])],
         **{name: last.get(name) for name in ("policy", "uniform", "place")},
         "shared": shared,
         "rows": digest_of(architectures),

@@ -8,7 +8,6 @@ import os
 import random
 import statistics
 import tempfile
-import time
 import warnings
 from collections.abc import Callable, Collection, Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext, redirect_stdout, suppress
@@ -200,19 +199,24 @@ def train_from_scratch(settings: dict[str, Any], architecture: dict[str, Any], s
     """Train an architecture, as `to_dict` gives it, from scratch, in silence, and keep nothing but the scores.
 
     They are "validation" and "test" of the best epoch; the "curve", the validation of each epoch; and the "seconds" of
-    a core, or by the clock on a GPU. Without a result, "trouble" says why, see `run.scored`.
+    a core, or by the clock on a GPU, to the end of the last epoch. Without a result, "trouble" says why, see
+    `run.scored`, and seconds are 0.
     """
-    # Other work on the machine costs no seconds of a core.
-    clock = time.process_time if pick_device(settings["num_gpu"]).type == "cpu" else time.monotonic
-    start = clock()
     with tempfile.TemporaryDirectory() as folder, redirect_stdout(io.StringIO()):
         config = Config(**{**settings, "mode": "train_scratch", "random_seed": seed, "log_dir": folder})
+        config.space.problem()  # which registers the types of its architectures
         results = run.train_to(config, architecture_from_dict(architecture))
-    metric, seconds = config.space.metric.name, round(clock() - start, 3)
+    metric, history = config.space.metric.name, results.get("history", ())
     scores = {split: results[f"{split}_{metric}"] for split in ("validation", "test")}
     scores |= {name: results[name] for name in ("trouble",) if name in results}
-    curve = [entry[f"validation_{metric}"] for entry in results.get("history", ())]
+    curve = [entry[f"validation_{metric}"] for entry in history]
+    seconds = history[-1][clock_of(settings["num_gpu"])] if history else 0.0
     return {**scores, "seconds": seconds, "curve": [score and round(score, CURVE_DECIMALS) for score in curve]}
+
+
+def clock_of(num_gpu: int) -> str:
+    """Return the name of the seconds of an epoch that count: on a CPU, those which other work does not lengthen."""
+    return "cpu_seconds" if pick_device(num_gpu).type == "cpu" else "wall_seconds"
 
 
 def side_by_side(
