@@ -387,7 +387,8 @@ def test_a_baseline_named_twice_is_trained_with_two_seeds_and_its_mean_is_compar
     search = run_of(copy, "macro")
     execute(**where(copy, "macro", mode="train_scratch", max_epoch=1, random_seed=7, compare_with=["random", "random"]))
     last = capsys.readouterr().out.splitlines()[-1]
-    made = [path for path in sorted(search.parent.iterdir()) if tiny.results(path)["mode"] == "train_scratch"]
+    made = [path for path in search.parent.iterdir() if tiny.results(path)["mode"] == "train_scratch"]
+    made.sort(key=lambda path: (path.name.startswith("tiny"), tiny.params(path)["random_seed"]))
     assert [tiny.params(path)["random_seed"] for path in made] == [7, 8, 7]
     *random, found = [tiny.results(path)[measure("macro", "test")] for path in made]
     assert tiny.results(made[0])["architecture"] != tiny.results(made[1])["architecture"]
