@@ -120,7 +120,6 @@ COMMANDS = {
             "--model_name": _flag("name or path of the run (default: the newest)", default="", metavar="RUN"),
             "--output": _flag("file for the GIF (required)", required=True, metavar="FILE.gif"),
             "--max_frame": _flag("largest number of frames, evenly spaced (default: 20)", type=int, metavar="N"),
-            "--title": _flag("line above every frame (default: none)", metavar="TEXT"),
             "--fps": _flag("frames a second (default: 1)", type=float, metavar="F"),
             "--log_dir": LOG_DIR,
         },

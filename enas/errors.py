@@ -59,8 +59,7 @@ def in_one_line(error: BaseException) -> Expected | None:
     if isinstance(error, Expected):
         return error
     if is_out_of_memory(error):
-        sizes = ", ".join(getattr(error, "__notes__", [])) or "batch_size and the numbers of units"
-        return UserError(f"out of memory; smaller sizes need less, first of all {sizes}")
+        return UserError("out of memory; smaller sizes need less: batch_size, units or filters, nodes or layers")
     if isinstance(error, UnicodeError):  # of a name, an argument or standard input
         return UserError(f"a text from outside is not UTF-8 ({error})")
     if getattr(error, "errno", 0) in (errno.EMFILE, errno.ENFILE) or "Too many open files" in str(error):

@@ -49,11 +49,11 @@ def atomic_write(path: Path) -> Iterator[IO[bytes]]:
 
 
 @contextmanager
-def atomic_folder(path: Path, *, overwrite: bool = False) -> Iterator[Path]:
+def atomic_folder(path: Path) -> Iterator[Path]:
     """Give a folder to fill inside the block, which appears at `path` whole when the block ends, or not at all.
 
     An empty folder at `path` is replaced, and one with the same content, hidden files aside, is kept. UserError when
-    `path` holds other content, which only `overwrite` replaces, or nothing can be written there.
+    `path` holds other content, or nothing can be written there.
     """
     with writing(path), _beside(path) as made:
         made.mkdir()
@@ -63,14 +63,8 @@ def atomic_folder(path: Path, *, overwrite: bool = False) -> Iterator[Path]:
         except OSError:
             if not path.exists():
                 raise
-            if _same(made, path):
-                return
-            if not overwrite:
+            if not _same(made, path):
                 raise UserError(f"{path}: exists and holds other data; remove it, or give another name") from None
-            before = path.with_name(f".{path.name[:SHOWN]}.before.{os.getpid()}")  # which nobody tidies away
-            os.replace(path, before)
-            os.replace(made, path)
-            shutil.rmtree(before)
 
 
 @contextmanager

@@ -267,7 +267,7 @@ def test_variants_that_are_one_function_have_scores_of_their_own_with_shared_wei
     rows = analysis.node_removal(load_path=str(trained), dag_path="star.json")
     assert len({row["test_perplexity"] for row in rows}) == 4
     printed = [line for line in capsys.readouterr().out.splitlines() if line.startswith("without")]
-    assert [line.endswith("  = without node 1") for line in printed] == [False, True, True]
+    assert [line.endswith("  without node 1") for line in printed] == [False, True, True]
     replaced = analysis.activation_replacement(load_path=str(trained), dag_path="star.json", max_batches=1)
     same = {row["edit"]: row["same_as"] for row in replaced if row["same_as"]}
     assert same["node 1 tanh"] == "unedited" and same["node 2 ReLU"] == "node 1 ReLU" and "node 1 ReLU" not in same

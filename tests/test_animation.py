@@ -80,11 +80,11 @@ def test_selection_is_even_and_has_both_ends(num, max_frame):
 
 
 @pytest.mark.parametrize("size", [SIZE, (4000, 1000), (300, 3000)])
-def test_pictures_are_scaled_by_one_factor_and_centred_below_the_title(tmp_path, size):
+def test_pictures_are_scaled_by_one_factor_and_centred(tmp_path, size):
     """The second one has half the size."""
     run = make_run(tmp_path / "run", names=NAMES[:1], size=size)
     Image.new("RGB", tuple(side // 2 for side in size), COLOURS[0]).save(run / "networks" / f"{NAMES[1]}.png")
-    frames = render(find_pictures(run), "A title")
+    frames = render(find_pictures(run))
     boxes = []
     for frame in frames:
         rows, columns = np.nonzero((np.asarray(frame) == COLOURS[0]).all(axis=2))
@@ -96,7 +96,7 @@ def test_pictures_are_scaled_by_one_factor_and_centred_below_the_title(tmp_path,
     assert max(size) <= LONGEST_SIDE or LONGEST_SIDE >= max(frames[0].size) > 0.9 * LONGEST_SIDE
 
 
-def test_nothing_is_written_above_a_picture_that_says_its_epoch_itself(run):
+def test_pictures_of_one_size_are_the_frames(run):
     frames = render(find_pictures(run))
     assert [(frame.size, frame.getpixel((0, 0))) for frame in frames] == [(SIZE, colour) for colour in COLOURS]
 
@@ -114,7 +114,7 @@ def flags(run: Path, output: Path, *more: str) -> list[str]:
 
 def test_a_run_by_name_as_a_command(run, tmp_path, capsys):
     output = tmp_path / "made" / "search.gif"
-    argv = flags(Path(run.name), output, "--log_dir", str(run.parent), "--max_frame=2", "--fps=4", "--title", "Mine")
+    argv = flags(Path(run.name), output, "--log_dir", str(run.parent), "--max_frame=2", "--fps=4")
     assert main(argv) == 0
     assert capsys.readouterr().out == f"wrote {output}\n"
     assert len(frames_of(output)) == 2

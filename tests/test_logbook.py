@@ -11,7 +11,6 @@ import sys
 import time
 from pathlib import Path
 from types import SimpleNamespace
-from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -53,20 +52,10 @@ def test_weights_and_biases_gets_what_tensorboard_gets(tmp_path, monkeypatch):
     assert len(list(folder.glob("wandb/offline-run-*"))) == 2
 
 
-@pytest.mark.parametrize(
-    ("installed", "line"),
-    [
-        (True, "wandb knows no account; wandb login names one"),
-        (False, "wandb is not installed; pip install 'enas[wandb]'"),
-    ],
-)
-def test_weights_and_biases_without_an_account_or_the_package(tmp_path, monkeypatch, capsys, installed, line):
-    setup = Mock(return_value=SimpleNamespace(settings=SimpleNamespace(mode="online")))
-    login = Mock(side_effect=[RuntimeError("API key must have 40+ characters")])
-    fake = SimpleNamespace(setup=setup, login=login, Error=RuntimeError)
-    monkeypatch.setitem(sys.modules, "wandb", fake if installed else None)
+def test_weights_and_biases_without_the_package(tmp_path, monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "wandb", None)
     argv = tiny.flags(tiny.settings(tmp_path, wandb=True))
-    assert line in tiny.refusal(argv, tmp_path, capsys)
+    assert "wandb is not installed; pip install 'enas[wandb]'" in tiny.refusal(argv, tmp_path, capsys)
 
 
 def test_a_file_appears_whole(tmp_path):
@@ -109,19 +98,6 @@ def test_what_a_killed_process_left_is_swept_by_the_next_one(tmp_path, name):
     tiny.killed_while_writing(tmp_path / "other", "file")
     make_writable(tmp_path)
     assert {*tmp_path.iterdir()} == {elsewhere, tmp_path / name, tmp_path / "other"}
-
-
-@pytest.mark.parametrize("name", ["folder", "x" * 255])
-def test_a_folder_that_is_replaced_is_never_lost(tmp_path, name):
-    path = tmp_path / name
-    for text in ("old", "new"):
-        with atomic_folder(path, overwrite=True) as made:
-            (made / "file").write_text(text)
-    assert (path / "file").read_text() == "new" and [*tmp_path.iterdir()] == [path]
-    between = tiny.in_call(os, "replace", 3, tiny.interrupt)  # two renamings
-    with between, pytest.raises(KeyboardInterrupt), atomic_folder(path, overwrite=True) as made:
-        (made / "file").write_text("newest")
-    assert [one.read_text() for one in tmp_path.glob(".*before*/file")] == ["new"]
 
 
 @pytest.mark.parametrize(("error", "seen"), [(OSError, UserError), (KeyboardInterrupt, KeyboardInterrupt)])

@@ -386,7 +386,7 @@ def test_texts_come_in_many_forms_and_keep_their_order(tmp_path, make):
 def test_columns_of_any_name_are_read(tmp_path, name):
     rows = [{"id": index, "sentence": "no", name: line} for index, line in enumerate(SENTENCES)]
     for given in (rows, Table(**{key: [row[key] for row in rows] for key in rows[0]}), Streamed(rows)):
-        found = read_back(tmp_path, given, rows, rows, text=name, overwrite=True)
+        found = read_back(tmp_path, given, rows, rows, text=name)
         assert found["train"] == SENTENCES
     with tiny.refused("train cannot be read (KeyError('review')); a split is"):
         run.search([{"text": "a"}], dataset="other", data_dir=str(tmp_path), text="review")
@@ -395,7 +395,7 @@ def test_columns_of_any_name_are_read(tmp_path, name):
 def test_pandas_gives_tables_and_columns(tmp_path):
     pandas = pytest.importorskip("pandas")
     table = pandas.DataFrame({"review": SENTENCES, "stars": range(90)}).sample(frac=1, random_state=0)
-    found = read_back(tmp_path, table, table["review"], table[["review"]], text="review", overwrite=True)
+    found = read_back(tmp_path, table, table["review"], table[["review"]], text="review")
     assert found["train"] == found["test"] == [*table["review"]]
 
 
@@ -458,17 +458,7 @@ def test_a_fraction_of_token_ids_stays_token_ids_and_the_start_says_the_counts(t
 # --- the folder -------------------------------------------------------------------------------------------------------
 
 
-def test_other_data_replace_those_of_the_folder_if_asked_to(tmp_path):
-    write_dataset("mine", all_three(SENTENCES), tmp_path)
-    write_dataset("mine", all_three(SENTENCES[:9]), tmp_path, overwrite=True)
-    assert load_corpus("mine", data_dir=tmp_path).name == "mine"
-    assert (tmp_path / "mine" / "test.txt").read_text().splitlines() == SENTENCES[:9]
-    assert [path.name for path in tmp_path.iterdir()] == ["mine"]
-
-
-def test_data_of_no_use_do_not_replace_others(tmp_path):
-    read_back(tmp_path, *all_three(SENTENCES))
-    before = tiny.tree(tmp_path)
+def test_data_of_no_use_leave_no_folder(tmp_path):
     with tiny.refused("every word is rarer than vocab_min_count 2"):
-        run.search(*all_three(["all words differ here"]), dataset="mine", data_dir=str(tmp_path), overwrite=True)
-    assert tiny.tree(tmp_path) == before
+        run.search(*all_three(["all words differ here"]), dataset="mine", data_dir=str(tmp_path))
+    assert tiny.tree(tmp_path) == {}

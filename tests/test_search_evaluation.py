@@ -267,7 +267,6 @@ def budget_in(home, output) -> Config:
 
 def test_a_share_of_the_table_gets_the_further_seeds(home, copy):
     given = settings(home, copy, methods=("uniform",), truth_seeds=2, truth_share=0.25)
-    assert evaluate(**{**given, "dry_run": True})["trainings"] == 4
     results = evaluate(**given)
     rows = rows_of(copy / "cells.json")
     first = sorted(row["runs"][0]["validation"] for row in rows)
@@ -654,27 +653,6 @@ def test_a_control_of_a_sampled_table_has_the_error_of_its_sample(home, tmp_path
     assert compared["p"] == pytest.approx(expected.pvalue)
 
 
-def test_a_dry_run_trains_nothing(home, tmp_path, capsys, evaluated):
-    assert evaluate(**settings(home, tmp_path, dry_run=True)) == {"trainings": 16, "searches": 4}
-    line = capsys.readouterr().out
-    assert "16 trainings of " in line and "4 searches, up to 6 trainings of finalists; " in line
-    assert not list(tmp_path.iterdir())
-    assert evaluate(**settings(home, evaluated[0], dry_run=True, truth_seeds=2, seeds=3))["trainings"] == 16
-    line = capsys.readouterr().out
-    assert "16 trainings of " in line and re.search(r"; \d searches, about 0\.\d h, up to ", line)
-
-
-def test_a_dry_run_tells_the_time_of_searches_by_those_that_ended(home, copy, capsys):
-    for method, seconds in (("search", 1800.0), ("random_shared", 5400.0)):
-        _searches_took(copy, seconds, method)
-    for changes, says in (
-        ({}, "; 0 searches, about 0.0 h,"),
-        ({"seeds": 4, "jobs": 2}, "; 4 searches, about 2.0 h, up"),
-    ):
-        evaluate(**settings(home, copy, dry_run=True, **changes))
-        assert says in capsys.readouterr().out
-
-
 # --- the figures ------------------------------------------------------------------------------------------------------
 
 
@@ -815,7 +793,6 @@ def test_what_an_evaluation_refuses(home, tmp_path, capsys, monkeypatch, changes
 
 def test_what_an_evaluation_sets_itself_is_said(home, tmp_path, capsys):
     changes = {
-        "dry_run": True,
         "mode": "derive",
         "load_path": "nonesuch",
         "random_seed": 5,
@@ -824,7 +801,8 @@ def test_what_an_evaluation_sets_itself_is_said(home, tmp_path, capsys):
         "finalists": 7,
         "longer": 2,
     }
-    evaluate(**settings(home, tmp_path, **changes, methods=("random_shared", "uniform")))
+    with tiny.in_call(search_evaluation._Evaluation, "run", 1, tiny.interrupt), pytest.raises(KeyboardInterrupt):
+        evaluate(**settings(home, tmp_path, **changes, methods=("random_shared", "uniform")))
     assert capsys.readouterr().out.splitlines()[:3] == [
         "no effect in an evaluation, which sets these itself: load_path, mode, name, random_seed, stop_epoch",
         "no effect without the method finalists: finalists",

@@ -112,17 +112,15 @@ def settings_for(train: Any) -> dict[str, Any]:
     return {"network_type": "cnn" if IMAGE in kind else "rnn"} | ({"vocab_min_count": 1} if kind == IDS else {})
 
 
-def write_dataset(
-    name: str, splits: Sequence[Any], data_dir: str | Path = "data", overwrite: bool = False, check: Check = str
-) -> None:
+def write_dataset(name: str, splits: Sequence[Any], data_dir: str | Path = "data", check: Check = str) -> None:
     """Write train, valid and test as the dataset folder `data_dir/name`, whole or not at all.
 
     Images are stored as PNG, which keeps every pixel; floating point images range from 0 to 1. Labels are integers, or
     names; their order is kept. UserError when an item is of none of these kinds, or the folder holds other data
-    already, which `overwrite` replaces, or from `check`: it gets the folder in which the dataset lies at first.
+    already, or from `check`: it gets the folder in which the dataset lies at first.
     """
     folder, given, kind = folder_of(name, data_dir), dict(zip(SPLITS, splits, strict=True)), _kind_of(splits[0])
-    with atomic_folder(folder, overwrite=overwrite) as made:
+    with atomic_folder(folder) as made:
         if IMAGE in kind:
             _write_images(made, given, kind, name)
         else:

@@ -30,8 +30,6 @@ SERIES_COLOURS = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E
 # The label and the colour of each way to choose an architecture, the same in all figures.
 METHOD_STYLES = {
     "search": ("search", "#0072B2"),
-    "ema": ("search, moving\naverage", "#56B4E9"),
-    "independent": ("search, no\nLSTM", "#F0E442"),
     "random_shared": ("search, no\ncontroller", "#E69F00"),
     "finalists": ("search and\nfinalists", "#009E73"),
     "uniform": ("one random", "0.45"),
@@ -40,7 +38,6 @@ METHOD_STYLES = {
     "lstm": ("LSTM", "#CC79A7"),
 }
 
-FONTS = Path(matplotlib.get_data_path(), "fonts/ttf")
 _PANEL_ROWS = 48  # choices that stand in one panel of a policy
 
 plain_style = matplotlib.style.context("default")  # whatever a matplotlibrc says; for all that makes or writes a figure

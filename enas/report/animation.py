@@ -4,22 +4,17 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import BinaryIO
 
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image
 
 from enas.errors import UserError
 from enas.files import MOST_PIXELS, atomic_write, opened, reading
-from enas.pictures.plots import FONTS
 from enas.runs.final import pictures_of
 from enas.runs.folder import find_run
 from enas.settings import SEARCHES, place
 from enas.terminal import progress_bar
 
 LONGEST_SIDE = 1000  # pixels
-LONGEST_TITLE = 200  # letters
 LAST_FRAME_HOLDS = 2000  # milliseconds, at least
-
-_FONT = ImageFont.truetype(FONTS / "DejaVuSans.ttf", 24)
-_HEADER = sum(_FONT.getmetrics()) + 16  # pixels of a title and the space around it
 
 
 def animate(
@@ -27,7 +22,6 @@ def animate(
     output: str | Path,
     *,
     max_frame: int = 20,
-    title: str = "",
     fps: float = 1.0,
     log_dir: str | Path = "logs",
 ) -> Path:
@@ -39,7 +33,6 @@ def animate(
     Args:
         model_name: the run: its name in `log_dir`, or its path; if empty, the newest run.
         max_frame: see `select`.
-        title: a line above every frame.
         fps: frames a second, at most 50.
     """
     output = Path(place(output, "output"))
@@ -51,7 +44,7 @@ def animate(
         raise UserError(f"fps is {fps}; it must lie in (0, 50]")
     settings = {"model_name": model_name, "log_dir": log_dir}
     pictures = find_pictures(find_run(settings, SEARCHES, "model_name"))
-    first, *others = render(select(pictures, max_frame), title)
+    first, *others = render(select(pictures, max_frame))
     duration = min(10 * round(100 / fps), 655_350)  # milliseconds, in the steps, and up to the most, that a GIF knows
     last = max(LAST_FRAME_HOLDS, duration)
     durations = [duration] * len(others) + [last] if others else last  # Pillow takes no list of one
@@ -77,23 +70,21 @@ def select(pictures: Sequence[Path], max_frame: int) -> list[Path]:
     return [*(pictures[index * (len(pictures) - 1) // (num - 1)] for index in range(num - 1)), *pictures[-1:]]
 
 
-def render(pictures: Sequence[Path], title: str = "") -> list[Image.Image]:
-    """Return the frames: each picture, which says its epoch and score, centred below the title.
+def render(pictures: Sequence[Path]) -> list[Image.Image]:
+    """Return the frames: each picture, which says its epoch and score, in the middle of the top.
 
     All are scaled by the same factor, so that boxes keep their size from frame to frame; the longest side of a frame
-    is at most `LONGEST_SIDE`, a long title apart. UserError when a picture cannot be read.
+    is at most `LONGEST_SIDE`. UserError when a picture cannot be read.
     """
-    title = "".join(letter if letter.isprintable() else " " for letter in title[:LONGEST_TITLE])
-    drawings, header = [open_picture(picture) for picture in pictures], _HEADER if title else 0
+    drawings = [open_picture(picture) for picture in pictures]
     width, height = (max(drawing.size[side] for drawing in drawings) for side in (0, 1))
-    factor = min(1, LONGEST_SIDE / width, (LONGEST_SIDE - header) / height)
-    canvas = (max(round(width * factor), round(_FONT.getlength(title)) + 24), header + round(height * factor))
+    factor = min(1, LONGEST_SIDE / width, LONGEST_SIDE / height)
+    canvas = (max(1, round(width * factor)), max(1, round(height * factor)))
     frames = []
     for drawing in progress_bar(drawings, "frames"):
         frame = Image.new("RGB", canvas, "white")
-        ImageDraw.Draw(frame).text((canvas[0] / 2, 12), title, "black", _FONT, anchor="ma")
         scaled = drawing.resize([max(1, round(side * factor)) for side in drawing.size], Image.Resampling.LANCZOS)
-        frame.paste(scaled, ((canvas[0] - scaled.width) // 2, header))
+        frame.paste(scaled, ((canvas[0] - scaled.width) // 2, 0))
         frames.append(frame)
     return frames
 

@@ -93,22 +93,6 @@ def _remove_after(path: Path, last: tuple[int, int]) -> None:
         file.write(b"".join(kept))
 
 
-def check_account() -> None:
-    """Raise UserError unless wandb is installed, and knows an account or needs none."""
-    try:
-        import wandb  # takes a second, and is an extra
-    except ModuleNotFoundError as error:
-        if error.name != "wandb":
-            raise
-        raise UserError("wandb is not installed; pip install 'enas[wandb]', or leave --wandb out") from None
-    try:
-        is_known = wandb.setup().settings.mode != "online" or wandb.login(prompt=False)
-    except wandb.Error:  # a key that can be none
-        is_known = False
-    if not is_known:
-        raise UserError("wandb knows no account; wandb login names one, and WANDB_MODE=offline does without")
-
-
 class Mirror:
     """A copy of `Curves` in Weights & Biases: a run with the settings of this one, named like its folder, and in it.
 
@@ -144,10 +128,8 @@ class Mirror:
 class Logbook(NoLogbook):
     """The written record of a run, in its folder, which exists.
 
-    Args:
-        last: see `Curves`.
-        curves: whether TensorBoard gets points; `mirror` makes a page that gets the same ones.
-        draw: makes a picture of an architecture: (architecture, path, title) to the file written.
+    With `curves` TensorBoard gets points, see `Curves` for `last`; `mirror` makes a page that gets the same ones.
+    `draw` makes a picture of an architecture: (architecture, path, title) to the file written.
     """
 
     def __init__(

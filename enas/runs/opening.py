@@ -5,18 +5,19 @@ import threading
 from collections.abc import Callable, Collection, Iterator
 from contextlib import ExitStack, closing, contextmanager, nullcontext
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, cast
 
 import torch
 
-from enas.config import Config, all_settings, effect_notes, named
+from enas.config import Config, effect_notes, named
 from enas.data.identity import identity_of
-from enas.errors import UserError, is_out_of_memory
+from enas.errors import UserError
 from enas.files import reading, write_json
 from enas.runs.final import find_final
 from enas.runs.folder import check_same_data, make_run_folder, note_machine, only_user, saved_config, say
-from enas.runs.logbook import Logbook, Mirror, check_account
+from enas.runs.logbook import Logbook, Mirror
 from enas.search.architecture import Architecture, load_architecture
 from enas.search.checkpoint import Checkpoints, random_states, restore_random_states, seed_everything
 from enas.search.cost import Cost, SizeBudget
@@ -65,16 +66,15 @@ def open_run(
     run logs those without an effect, and in any run a given num_threads overrides OMP_NUM_THREADS.
 
     Yields a `Trainer`, or a `ScratchTrainer`. UserError if the run is busy, its checkpoint is missing, unreadable or of
-    another shape, or the data, the device or the account is wrong.
+    another shape, or the data or the device is wrong.
     """
     has_curves = config.mode in TRAINING  # deriving and testing add no points: those of their step exist already
     with ExitStack() as held:
         held.enter_context(undisturbed())
-        held.push(lambda *raised: _name_sizes(config, raised[1]))
         if config.reward and config.mode in ("train", "derive"):
             reward_named(config.reward)  # else refused before anything is written
-        if config.wandb and has_curves:
-            check_account()
+        if config.wandb and has_curves and find_spec("wandb") is None:
+            raise UserError("wandb is not installed; pip install 'enas[wandb]', or leave --wandb out")
         ranks = join(config.num_gpu, config.rank_timeout)
         places = named(USE) - {"mode"}  # which machines may differ in
         asked = {name: repr(value) for name, value in config.values.items() if name not in places}
@@ -99,15 +99,6 @@ def open_run(
             title = config.dataset if cost is None else f"{config.dataset}\n{cost}"
             training.logbook.draw(architecture, training.folder / "architecture.png", title)
         yield training
-
-
-def _name_sizes(config: Config, error: BaseException | None) -> None:
-    """Note on an error for lack of memory the settings that exceed their defaults most."""
-    known, size = all_settings([config.space]), config.values
-    sizes = {name: spec.default for name, spec in known.items() if type(spec.default) is int and name != "random_seed"}
-    times = {name: size[name] / max(1, usual) for name, usual in sizes.items() if size[name] > usual}
-    if error and is_out_of_memory(error) and not hasattr(error, "__notes__"):
-        error.__notes__ = [f"{name} {size[name]}" for name in sorted(times, key=lambda name: -times[name])[:3]]
 
 
 def read_run(config: Config, folder: Path, given: Collection[str] = ()) -> Any:

@@ -187,7 +187,6 @@ def search(
     *,
     dataset: str = "own",
     config: str = "",
-    overwrite: bool = False,
     on_epoch: Hook = None,
     **settings: Any,
 ) -> Run:
@@ -197,9 +196,8 @@ def search(
         train, valid, test: texts, sequences of words or token ids, or (image, label), in the forms of `enas.data.own`.
             They are written as the dataset folder `data_dir/dataset`, which later modes read. valid and test may be
             fractions of train, drawn with random_seed.
-        dataset: the dataset's name from now on.
+        dataset: the dataset's name from now on. Other data need another name.
         config: a preset in configs/; by default `small` for text and `small_cnn` for images.
-        overwrite: whether other data in that folder are replaced.
         settings: as on the command line; they override the preset. text, image and label name columns of tables.
     """
     columns: dict[str, str] = {key: settings.pop(key) for key in ("text", "image", "label") if key in settings}
@@ -212,7 +210,7 @@ def search(
     if shares := {split: share for split, share in splits.items() if isinstance(share, float)}:
         splits |= divided(splits["train"], shares, wanted.random_seed)
     load, three = wanted.space.problem().load_data, [*splits.values()]
-    write_dataset(dataset, three, wanted.data_dir, overwrite, lambda place: load(wanted.replace(data_dir=place)))
+    write_dataset(dataset, three, wanted.data_dir, lambda place: load(wanted.replace(data_dir=place)))
     with open_run(wanted, given=settings) as trainer:
         if shares:
             counts = ", ".join(f"{split} {len(part):,}" for split, part in splits.items())
@@ -338,12 +336,8 @@ def resume(load_path: str | Path, on_epoch: Hook = None, **changes: Any) -> Run:
         trainer.ranks.from_first(lambda: write_json(folder / "params.json", config.to_dict()))
         trainer.logbook.info(f"run {folder}: resumed in epoch {trainer.progress.epoch + 1}")
         if saved.max_epoch != config.max_epoch:
-            progress, optim = trainer.progress, config.space.optim
-            place = (progress.epoch + 1, progress.total_shared_steps, trainer.task.steps_per_epoch)
-            before, now = (settings[optim].rate(*place) * progress.lr_scale for settings in (saved, config))
-            moved = f"; the next learning rate is {now:.3g} instead of {before:.3g}" if now != before else ""
             longer = f"max_epoch {config.max_epoch} instead of {saved.max_epoch}"
-            trainer.logbook.info(f"{longer}: schedules over the whole run change{moved}")
+            trainer.logbook.info(f"{longer}: schedules over the whole run change")
         return _finished(trainer, on_epoch)
 
 

@@ -22,6 +22,7 @@ from enas.runs import run
 from enas.runs.opening import cost_of, read_run, undisturbed
 from enas.search.architecture import architecture_from_dict
 from enas.settings import SEARCHES, USE
+from enas.studies.sweep import Table
 from enas.terminal import progress_bar
 
 RESULTS_DIR = Path("analysis_results")
@@ -200,10 +201,10 @@ def _scored(study: Study) -> list[Row]:
             changes = {f"{split}_change": scores[key] - unedited[key] for split, key in study.keys.items()}
             costs = vars(cost) if cost else {}
             rows.append({**row, **scores, **changes, **costs, "architecture": architecture.to_dict()})
-            kept = [*rows, *known[len(rows) :]]  # what was there is never missing
-            write_json(path, {"ablation": study.ablation, "run": study.name, "rows": kept})
+            # What was there is never missing.
+            write_json(path, {"ablation": study.ablation, "run": study.name, "rows": [*rows, *known[len(rows) :]]})
         run_folder.say(notes)
-        _print_table(study, rows)
+        print(_shown(study, rows))
         write_table(folder / "results.csv", rows)
         _plot(folder, study, rows)
         print(f"wrote {folder}: params.json, results.json, results.csv and plots")
@@ -231,18 +232,17 @@ def write_table(path: Path, rows: list[Row]) -> None:
         file.write(text.getvalue().encode())
 
 
-def _print_table(study: Study, rows: list[Row]) -> None:
-    decimals, has_cost = study.config.space.metric.decimals, "parameters" in rows[0]
-    width = max(len(row["edit"]) for row in rows)
-    line = f"{{:{width}}}  {{:>10}} {{:>8}}  {{:>10}} {{:>8}}" + ("  {:>10}  {:>13}" if has_cost else "")
-    titles = line.format("", "validation", "change", "test", "change", "parameters", "multiply-adds")
-    print(f"{titles}   ({study.config.space.metric.name})")
+def _shown(study: Study, rows: list[Row]) -> Table:
+    """Return the printed table."""
+    table, metric = Table(), study.config.space.metric
     for row in rows:
-        scores = [(row[key], row[f"{split}_change"]) for split, key in study.keys.items()]
-        numbers = [text for score, change in scores for text in (f"{score:.{decimals}f}", f"{change:+.{decimals}f}")]
-        costs = [f"{row[name]:,}" for name in ("parameters", "multiply_adds") if has_cost]
-        note = f"  = {row['same_as']}" if row["same_as"] else ""
-        print(line.format(row["edit"], *numbers, *costs) + note + f"  {row.get('trouble', '')}".rstrip())
+        shown = {f"{metric.name} of": row["edit"]}
+        for split, key in study.keys.items():
+            change = row[f"{split}_change"]
+            shown |= {split: f"{row[key]:.{metric.decimals}f}", f"{split} change": f"{change:+.{metric.decimals}f}"}
+        shown |= {name: f"{row[name]:,}" for name in ("parameters", "multiply_adds") if name in row}
+        table.append({**shown, "same as": row["same_as"] or "", "": row.get("trouble", "")})
+    return table
 
 
 def _plot(folder: Path, study: Study, rows: list[Row]) -> None:

@@ -35,21 +35,18 @@ from enas.studies.truth import budget_of, side_by_side
 
 POINTS = (20, 50, 100, 200, 500, 1000, 2000, 5000)  # numbers of looks after which strategies are compared
 CHANCE = "uniform"  # the strategy with which all others are compared
-SCHEDULE = {"controller_lr_cosine", "controller_lr_max", "controller_lr_min"}  # of epochs, which looks do not have
 PARTS = (ControllerConfig, ReinforceConfig, ControllerOptimConfig)
-READ = {one.name for part in PARTS for one in fields(part)} - SCHEDULE
+# Looks have no epochs, and so no schedule.
+READ = {one.name for part in PARTS for one in fields(part) if not one.name.startswith("controller_lr_")}
 
 
 @undisturbed()
 def compare(**settings: Any) -> dict[str, Any]:
     """Search with each strategy and each seed; judge, print, write and plot the architectures that they choose.
 
-    Args:
-        settings: those of `StrategiesConfig`; `load_path`, a run whose shared weights the strategies look at; and those
-            of the controller, which by default are the run's own, or at a table those of the preset `small`.
-
-    Returns:
-        the content of results.json, which docs/strategies.md describes.
+    The settings are those of `StrategiesConfig`; `load_path`, a run whose shared weights the strategies look at; and
+    those of the controller, which by default are the run's own, or at a table those of the preset `small`. Return the
+    content of results.json, which docs/strategies.md describes.
     """
     check_not_launched("a comparison of strategies, whose --jobs are searches side by side,")
     use(settings.get("use", ()))

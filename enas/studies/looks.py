@@ -43,8 +43,7 @@ class TableLooks:
         curves = [run["curve"] for run in every if math.isfinite(run["validation"])]
         self.epochs = max(1, min(map(len, curves), default=1))
         self.worst = {split: self._best((run[split] for run in every), is_worst=True) for split in self.splits}
-        curve = [self._best(scores, is_worst=True) for scores in zip(*curves, strict=False)]
-        self.lost = {**self.worst, "curve": curve}
+        self.lost = {**self.worst, "curve": [self._best(some, is_worst=True) for some in zip(*curves, strict=False)]}
         self.num_missing = sum(not some for some in runs.values())
 
     def _best(self, scores: Iterable[float], is_worst: bool = False) -> float:

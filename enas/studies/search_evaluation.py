@@ -112,8 +112,6 @@ class _Evaluation:
         self.search_data = read_made(self.folder / "search.json", search, "output")["data"] if has_begun else None
 
     def run(self) -> dict[str, Any]:
-        if self.config.dry_run:
-            return self._say_what_is_left()
         for folder in (self.folder, self.table.path.parent):
             make_writable(folder)
         data = self.budget.space.problem().load_data(self.budget)
@@ -128,10 +126,9 @@ class _Evaluation:
         write_json(path, {"settings": budget_of(self.search), "data": digests})
         self.work(self._searches_left(), self._note_outcome, "searches")
         if {*TIMED} & {*self.config.methods}:
-            # Side by side, as the searches were; one that diverges would end early, and one of the size of the mean is
-            # as slow as the mean.
-            sizes = np.array(self._costs([self.functions[row] for row in self.rows]).get("multiply_adds", 0.0))
-            middle = self.rows[np.argsort(np.broadcast_to(abs(sizes - sizes.mean()), self.rows.shape), kind="stable")]
+            # Side by side, as the searches were; one that diverges would end early, and a large one takes longer.
+            sizes = self._costs([self.functions[row] for row in self.rows]).get("multiply_adds", [0])
+            middle = self.rows[np.argsort(abs(np.resize(sizes, len(self.rows)) - np.mean(sizes)), kind="stable")]
             self.timed.add(self.functions[row] for row in middle[: self.config.jobs])
             self.timed.train(self.timed.pairs(self.truth_seeds[:1]), self.work)
         names = [name for name in self.config.methods if name not in self.expected]
@@ -154,21 +151,6 @@ class _Evaluation:
         print(f"wrote {self.folder}: results.json and plots")
         return results
 
-    def _say_what_is_left(self) -> dict[str, Any]:
-        trainings = {*self.table.pairs(self.truth_seeds[:1]), *self._truth_pairs()} - self.table.runs.keys()
-        searches = self._searches_left()
-        new = searches.keys() - self.outcomes.keys()  # the others only score rows
-        each = np.mean([one["seconds"] for one in self.outcomes.values() if "seconds" in one] or [math.nan])
-        most = self.config.finalists * len(self.seeds) if "finalists" in self.config.methods else 0
-        halvings = f", up to {most} trainings of finalists" if most else ""
-        left = f"{len(searches)} searches{self._hours(len(new) * each)}{halvings}; then what they find"
-        hours = self._hours(len(trainings) * self.table.seconds)
-        print(f"{len(trainings)} trainings of {self.table.path}{hours}; {left}")
-        return {"trainings": len(trainings), "searches": len(searches)}
-
-    def _hours(self, seconds: float) -> str:
-        return "" if math.isnan(seconds) else f", about {seconds / self.config.jobs / 3600:.1f} h"
-
     def _searches_left(self) -> dict[str, tuple[Any, ...]]:
         """Return the tasks of the searches that have not ended, or not scored the very rows of the table."""
         rows = [one.to_dict() for one in self.table.architectures]
@@ -182,8 +164,7 @@ class _Evaluation:
         return tasks
 
     def _note_outcome(self, key: str, outcome: dict[str, Any], **made_by: str) -> None:
-        outcome = {**outcome, **made_by}
-        write_json(self.searches / f"{key}.json", outcome)
+        write_json(self.searches / f"{key}.json", {**outcome, **made_by})
         self.outcomes[key] = finite(outcome)  # as it will be read
 
     def _truth_pairs(self) -> list[tuple[int, int]]:

@@ -11,8 +11,6 @@ from enas.strategies import TRAIN_TYPES
 # The settings of each search that differ from those of the search that is evaluated.
 SEARCHES = {
     "search": {},
-    "ema": {"baseline": "ema"},
-    "independent": {"controller_type": "independent"},
     "random_shared": {"train_type": "random"},
 }
 # The same of each strategy that is no train type; halving takes shorter looks than a search has.
@@ -57,7 +55,6 @@ class EvaluationConfig(Settings):
     jobs: int = setting(1, "trainings side by side", at_least=1)
     backend: str = setting("loky", "joblib back end; ray and dask are for a cluster", choices=[*BACKENDS])
     output: str = _path("folder of the results; analysis_results/search_evaluation/TABLE by default")
-    dry_run: bool = setting(False, "print how many trainings and searches are left, and how long they take; then end")
 
     def check(self) -> None:
         for name in ("budget", "table"):

@@ -18,7 +18,7 @@ PLACES_OF = {  # entry -> its flags that name paths, those of files and those of
     "derive": ("--load_path",),
     "export": ("--output", "--load_path", "--dag_path", "--data_dir", "--log_dir"),
     "report": ("--output", "--load_path", "--results_dir", "--log_dir"),
-    "gif": ("--output", "--model_name", "--log_dir", "--title"),
+    "gif": ("--output", "--model_name", "--log_dir"),
     "evaluate": ("--table", "--budget", "--output"),
     "download": ("--from", "--data_dir"),
     "convert": ("--from",),
@@ -189,11 +189,7 @@ def _flag(name: str, flag: str, value: str, status: tuple[int, ...] = EITHER) ->
     return Case(f"{flag} {name}", flags=(flag, value), status=status)
 
 
-_TITLES = [
-    _flag("of bytes that are no UTF-8", "--title", os.fsdecode(b"\xff title")),
-    _flag("of 5,000 letters", "--title", "W" * 5000),
-    _flag("without glyphs", "--title", "搜索 \U0001f600"),
-    _flag("of two lines", "--title", "one\ntwo\x07"),
+_RATES = [
     *(_flag(value, "--fps", value) for value in ("0.001", "1e-300", "1e300")),
     _flag("nan", "--fps", "nan", REFUSED),
 ]
@@ -251,7 +247,7 @@ TRIALS = [
         Case(name, content(path, change), status=_right(name), names=r"\.txt") for name, (path, change) in TEXTS.items()
     ]),
     *(one for entry, files in MARKED.items() for path in files for one in crossed(KIND, entry, _marked(path))),
-    *crossed(KIND, "gif", _TITLES),
+    *crossed(KIND, "gif", _RATES),
     *crossed(KIND, "text", _NUMBERS),
     *crossed(KIND, "convert", _CONVERTED),
     *crossed(KIND, "text", [
