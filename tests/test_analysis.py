@@ -282,7 +282,7 @@ def test_the_files_of_an_ablation(ablated, searched, space, replaced, removed):
     lines = ablated[1].splitlines()
     assert ("node 0 cannot be removed: only it reads the input and the previous state" in lines) == (space == "rnn")
     assert ("layer 0 cannot be removed: only it reads the image" in lines) == (space == "macro")
-    assert sum(line.endswith(f"({metric})") for line in lines) == 2
+    assert sum(line.startswith(f"{metric} of ") for line in lines) == 2
     numbers = [f"{split}_{what}" for what in (metric, "change") for split in SPLITS] + ["parameters", "multiply_adds"]
     plots = {"all_nodes.png", "nodes_validation.png", "nodes_test.png"}
     for ablation, rows in ((f"{PARTS[space]}_replacement", replaced), ("node_removal", removed)):
@@ -296,8 +296,9 @@ def test_the_files_of_an_ablation(ablated, searched, space, replaced, removed):
         for line, row in zip(table, rows, strict=True):
             assert (line["edit"], line["node"]) == (row["edit"], "" if row["node"] is None else str(row["node"]))
             assert [float(line[name]) for name in numbers] == [row[name] for name in numbers]
-            shown = [f"{row[f'{one}_{metric}']:.{decimals}f} {row[f'{one}_change']:+8.{decimals}f}" for one in SPLITS]
-            assert any(line.startswith(f"{row['edit']} ") and all(text in line for text in shown) for line in lines)
+            shown = [f"{row[f'{one}_{metric}']:.{decimals}f} {row[f'{one}_change']:+.{decimals}f}" for one in SPLITS]
+            shown = " ".join([*shown, f"{row['parameters']:,}"])
+            assert any(" ".join(line.split()).startswith(f"{row['edit']} {shown} ") for line in lines)
 
 
 def test_plots_show_the_rows(at_home, searched, space, monkeypatch):

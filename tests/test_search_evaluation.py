@@ -775,7 +775,7 @@ def test_tau_of_equal_and_of_reversed_rankings():
         ({"table": ""}, "table is missing; --table names it"),
         ({"budget": "nonesuch"}, "config nonesuch: no such preset"),
         ({"dataset": "pydoc"}, "budget.py: trains on tiny, not on pydoc; give another"),
-        ({"methods": ("serch",)}, "methods: unknown method 'serch'; there are search, ema"),
+        ({"methods": ("serch",)}, "methods: unknown method 'serch'; there are search, random_shared"),
         ({"seeds": 0}, "seeds is 0; it must be at least 1"),
         ({"methods": ("uniform", "random_budget")}, "random_budget takes the time of a search, and there is none"),
         ({"num_truth": 40}, "num_truth is 40, but the space has 16 functions"),
