@@ -39,23 +39,23 @@ class Row(Architecture):
     digits: str
 
     def canonical(self):
-        """NAS-Bench-201 has 4,930 functions, if an operation on nothing gives nothing.
+        """NAS-Bench-201 has 4,930 functions, if an operation on zeros gives zeros.
 
-        The 6,466 of its authors also tell apart how many nothings a sum has.
+        Its authors count 6,466: they count sums with different numbers of zero inputs as different.
         """
         return Row(self.bench, functions(self.bench).get(self.digits, self.digits))
 
 
 @cache
 def functions(bench: str) -> dict[str, str]:
-    """The first row of the same function, by row."""
+    """Map each row to the first row of the same function."""
     num, places = SIZES[bench]
     first, rows = {}, map("".join, product("01234"[:num], repeat=places))
     return {row: first.setdefault(terms(row) if bench == "nas_bench_201" else row, row) for row in rows}
 
 
 def terms(cell: str) -> tuple:
-    """The output of a cell of NAS-Bench-201: a sorted sum of pairs, an operation and the terms of its input."""
+    """Return the output of a cell of NAS-Bench-201: a sorted sum of pairs, an operation and the terms of its input."""
     nodes = [((),), (), (), ()]
     for (source, target), operation in sorted(zip(EDGES, cell, strict=True)):
         if operation != NONE and nodes[source]:

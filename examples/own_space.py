@@ -32,7 +32,7 @@ ACTIVATIONS, WIDTH = ("tanh", "ReLU", "sine"), 16
 
 @dataclass(frozen=True)
 class TableNetwork(Architecture):
-    """What is searched: (layer read, activation) of each of layers 1 … L."""
+    """A network: for each of layers 1 … L the layer that it reads, and its activation."""
 
     type_name, title, keys = "table_network", "a table network", ("layers",)
 

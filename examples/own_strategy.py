@@ -41,7 +41,7 @@ class TPE(Controller):
         return next((one for one in found if one.canonical() not in self.functions), found[0])
 
     def frequencies(self, seen):
-        """How often each choice of each decision was made, counting each choice once more."""
+        """Return the share of each choice in each decision; every choice counts once more than it was made."""
         found = []
         for place, (size, allowed) in enumerate(zip(self.space.sizes, self.space.allowed, strict=True)):
             counts = torch.zeros(size)
