@@ -64,7 +64,7 @@ HISTORY = {
     "reward": "mean reward of the samples that updated θ in the epoch",
     "entropy": "entropy of the policy: summed over the decisions of a sample, mean over samples, in nats",
     "wall_seconds": "seconds of the run to the end of the epoch, with its evaluation",
-    "cpu_seconds": "the same in seconds of a core, of one process",
+    "cpu_seconds": "seconds of a core that one process took to the end of the epoch",
     "policy, uniform": "at an evaluation: mean, std, median, quartiles, best, as eval/policy_METRIC_mean and so on",
     "compared_by": "measure of policy and uniform: perplexity, accuracy, log_likelihood (mean, of labels, in nats), or "
     "the name of a reward function",

@@ -252,8 +252,8 @@ ONE_NODE = MicroCell(((0, 1),), (("sep3x3",) * 2,))
         ("macro", MacroNetwork(("conv3x3",) * 3, ((),) * 3), "cannot encode conv3x3"),
         ("micro", MicroNetwork(TWO_NODES, TWO_NODES), "num_blocks is 2, but the space has 1"),
         ("micro", MicroNetwork(ONE_NODE, ONE_NODE).replace_part("identity"), "cannot encode identity"),
-        ("cells", RNNCell(("ReLU",) * 3, (0, 1), "all"), "has another cell_output than the space"),
-        ("micro", MicroNetwork(replace(ONE_NODE, cell_output="all"), ONE_NODE), "has another cell_output"),
+        ("cells", RNNCell(("ReLU",) * 3, (0, 1), "all"), "not in the space, whose cell_output may be"),
+        ("micro", MicroNetwork(replace(ONE_NODE, cell_output="all"), ONE_NODE), "whose cell_output may be another one"),
     ],
 )
 def test_an_architecture_outside_the_space_has_no_log_prob(name, architecture, message):

@@ -149,7 +149,7 @@ def test_a_run_from_scratch_does_not_pause_where_its_search_did(tmp_path):
     assert (scratch["epoch"], scratch["test_perplexity"] is None) == (2, False)
 
 
-def test_a_longer_run_says_what_becomes_of_its_learning_rate(tmp_path, capsys):
+def test_a_longer_run_says_that_its_schedules_change(tmp_path, capsys):
     cosine = {"shared_lr": 1.0, "shared_lr_cosine": True, "shared_lr_min": 0.01, "max_epoch": 2}
     folder = tiny.run_in(tmp_path, **cosine)
     assert tiny.newest_state(folder)["shared_optimizer"]["param_groups"][0]["lr"] < 0.05

@@ -383,16 +383,16 @@ def test_networks_that_do_not_fit_the_shared_model_are_refused():
 def test_networks_with_parts_that_the_shared_model_lacks_are_refused():
     config = {"cnn_num_layers": 3, "cnn_hid": 4, "cnn_operations": ("conv3x3",)}
     few = SharedMacroCNN(3, MacroConfig(**config)).double()
-    with tiny.refused("the network has 'sep3x3', which the shared model lacks"):
+    with tiny.refused("the network has a part, 'sep3x3', that the shared model lacks"):
         few(images(), MacroNetwork(("conv3x3", "sep3x3", "conv3x3"), ((), (), ())))
     for skips in (((-1,), (), ()), ((), (-1,), ())):
-        with tiny.refused("which the shared model lacks"):
+        with tiny.refused("that the shared model lacks"):
             few(images(), MacroNetwork(("conv3x3",) * 3, skips))
     micro = SharedMicroCNN(
         3, MicroConfig(cnn_num_layers=3, cnn_hid=4, cnn_num_blocks=2, cnn_operations=("sep3x3",))
     ).double()
     cell = MicroCell(((0, 1),) * 2, (("sep3x3", "identity"),) * 2)
-    with tiny.refused("which the shared model lacks"):
+    with tiny.refused("that the shared model lacks"):
         micro(images(), MicroNetwork(cell, cell))
 
 

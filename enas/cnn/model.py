@@ -112,7 +112,7 @@ def _lacking() -> Iterator[None]:
     try:
         yield
     except KeyError as error:
-        raise UserError(f"the network has {error}, which the shared model lacks") from None
+        raise UserError(f"the network has a part, {error}, that the shared model lacks") from None
 
 
 @torch.no_grad()

@@ -71,7 +71,7 @@ def select(pictures: Sequence[Path], max_frame: int) -> list[Path]:
 
 
 def render(pictures: Sequence[Path]) -> list[Image.Image]:
-    """Return the frames: each picture, which says its epoch and score, in the middle of the top.
+    """Return the frames: each picture, which says its epoch and score, centred at the top.
 
     All are scaled by the same factor, so that boxes keep their size from frame to frame; the longest side of a frame
     is at most `LONGEST_SIDE`. UserError when a picture cannot be read.

@@ -79,7 +79,7 @@ class Controller(nn.Module, Generic[ArchT]):
     """
 
     penalty_weight: float = 0.0  # of the mean `Sample.penalty` in the controller's loss
-    epoch: int = 1  # that is under way, from 1, or the last one of a run that derives; the run sets it
+    epoch: int = 1  # the current one, from 1; when deriving, the last finished one. The run sets it
     reinforce: Reinforce  # updates θ, if there are parameters; made by `prepare`
 
     def __init__(self, space: Space[ArchT]):

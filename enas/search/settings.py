@@ -180,7 +180,7 @@ class ReinforceConfig(Settings):
     entropy_coeff: float = setting(1e-4, "weight of the controller's entropy", at_least=0, only=THETA)
     entropy_mode: str = setting(
         "reward",
-        "add entropy to the reward, or, as a regularizer, to the loss; only reward has its exact gradient",
+        "add entropy to the reward, or, as a regularizer, to the loss; only reward gives its exact gradient",
         choices=("reward", "regularizer"),
         only=THETA | {"entropy_coeff": ABOVE_ZERO},
     )
@@ -288,7 +288,7 @@ class ScratchConfig(Settings):
 
     scratch_asgd_patience: int = setting(
         5,
-        "from scratch: average weights from when validation is worse than this many epochs before; 0 never",
+        "from scratch: average weights once validation is worse than this many epochs earlier; 0 never",
         at_least=0,
         only=FROM_SCRATCH,
     )

@@ -92,7 +92,7 @@ class NamedSpace(Space[ArchT]):
     def row(self, architecture: Any) -> list[int]:
         row = super().row(architecture)
         if self.decode(row) != architecture:
-            raise UserError("the architecture has another cell_output than the space")
+            raise UserError("the architecture is not in the space, whose cell_output may be another one")
         return row
 
     @property

@@ -173,7 +173,7 @@ def variants_of(architecture: Editable, names: Sequence[str] | None) -> tuple[li
 
 
 def _scored(study: Study) -> list[Row]:
-    """Score all variants, and write each row when it is there; then print and plot the rows.
+    """Score all variants, write each row when it is there, beside an earlier call's further rows; then print and plot.
 
     Edits with one outcome, such as a part replaced by itself, are scored once, and not again if results.json has them.
     "same_as" is the first edit with the same function, or None. Such variants have scores of their own by shared
@@ -201,7 +201,6 @@ def _scored(study: Study) -> list[Row]:
             changes = {f"{split}_change": scores[key] - unedited[key] for split, key in study.keys.items()}
             costs = vars(cost) if cost else {}
             rows.append({**row, **scores, **changes, **costs, "architecture": architecture.to_dict()})
-            # What was there is never missing.
             write_json(path, {"ablation": study.ablation, "run": study.name, "rows": [*rows, *known[len(rows) :]]})
         run_folder.say(notes)
         print(_shown(study, rows))

@@ -35,6 +35,7 @@ from enas.studies.truth import budget_of, side_by_side
 
 POINTS = (20, 50, 100, 200, 500, 1000, 2000, 5000)  # numbers of looks after which strategies are compared
 CHANCE = "uniform"  # the strategy with which all others are compared
+SKIPS = {"cnn_skip_target", "cnn_skip_weight"}  # of a controller of macro networks
 PARTS = (ControllerConfig, ReinforceConfig, ControllerOptimConfig)
 # Looks have no epochs, and so no schedule.
 READ = {one.name for part in PARTS for one in fields(part) if not one.name.startswith("controller_lr_")}
@@ -53,7 +54,7 @@ def compare(**settings: Any) -> dict[str, Any]:
     own = {spec.name for spec in fields(StrategiesConfig)}
     study = StrategiesConfig(**{name: value for name, value in settings.items() if name in own})
     given, run = with_preset({name: value for name, value in settings.items() if name not in own}), ""
-    reads = READ | {"data_dir", *(("num_gpu", "derive_max_batches") if given.get("load_path") else ())}
+    reads = READ | {"data_dir"} | ({"num_gpu", "derive_max_batches", *SKIPS} if given.get("load_path") else set())
     kept = {name: one for name, one in given.items() if name in reads}
     if idle := given.keys() - {*kept, "config", "log_dir", "use", "load_path"}:
         print(f"no effect on looks: {', '.join(sorted(idle))}")

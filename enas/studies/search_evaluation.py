@@ -129,7 +129,7 @@ class _Evaluation:
             # Side by side, as the searches were; one that diverges would end early, and a large one takes longer.
             sizes = self._costs([self.functions[row] for row in self.rows]).get("multiply_adds", [0])
             middle = self.rows[np.argsort(abs(np.resize(sizes, len(self.rows)) - np.mean(sizes)), kind="stable")]
-            self.timed.add(self.functions[row] for row in middle[: self.config.jobs])
+            self.timed.add(self.functions[row] for row in middle[: 0 if self.timed.runs else self.config.jobs])
             self.timed.train(self.timed.pairs(self.truth_seeds[:1]), self.work)
         names = [name for name in self.config.methods if name not in self.expected]
         for name in (name for name in HALVING_SEEDS if name in names):
@@ -216,6 +216,8 @@ class _Evaluation:
         chosen = self.outcomes[self._key(first, seed)] if first == "finalists" else {}
         trained, last = len(chosen.get("architectures", [search])), self.rungs[-1]
         seconds = search["seconds"] + chosen.get("draw_seconds", 0.0)
+        if math.isnan(self.timed.seconds):
+            raise UserError(f"{self.timed.path}: no training has a time, so that no control can have as much")
         epochs = seconds / self.timed.seconds * last + cost_to_the_end(trained, self.rungs)
         if method == "random_budget":
             return int(epochs / last)
@@ -353,7 +355,7 @@ def search_and_rank(settings: dict[str, Any], architectures: list[dict[str, Any]
     last = found["history"][-1]
     return {
         "architecture": found["architecture"],
-        "seconds": last[clock_of(settings["num_gpu"])],
+        "seconds": last.get(clock_of(settings["num_gpu"]), found["wall_seconds"]),
         **{name: last.get(name) for name in ("policy", "uniform", "place")},
         "shared": shared,
         "rows": digest_of(architectures),

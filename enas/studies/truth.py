@@ -125,8 +125,8 @@ class Table:
 
     @property
     def seconds(self) -> float:
-        """The mean time of a training."""
-        return sum(results["seconds"] for results in self.runs.values()) / len(self.runs) if self.runs else math.nan
+        """The mean time of a training that has a result; NaN if there is none."""
+        return statistics.fmean([one["seconds"] for one in self.runs.values() if "trouble" not in one] or [math.nan])
 
 
 def load_table(path: str | Path) -> Table:
@@ -199,8 +199,7 @@ def train_from_scratch(settings: dict[str, Any], architecture: dict[str, Any], s
     """Train an architecture, as `to_dict` gives it, from scratch, in silence, and keep nothing but the scores.
 
     They are "validation" and "test" of the best epoch; the "curve", the validation of each epoch; and the "seconds" of
-    a core, or by the clock on a GPU, to the end of the last epoch. Without a result, "trouble" says why, see
-    `run.scored`, and seconds are 0.
+    a core, or by the clock on a GPU, of all epochs. Without a result, "trouble" says why, see `run.scored`.
     """
     with tempfile.TemporaryDirectory() as folder, redirect_stdout(io.StringIO()):
         config = Config(**{**settings, "mode": "train_scratch", "random_seed": seed, "log_dir": folder})
