@@ -1,4 +1,4 @@
-"""What pyproject.toml cannot say: the presets of configs/ are installed as a part of the package."""
+"""Installs the presets of configs/ as a part of the package, which pyproject.toml cannot do."""
 
 from setuptools import find_packages, setup
 

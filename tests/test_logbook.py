@@ -214,6 +214,18 @@ def test_a_disk_without_locks_is_used_without(tmp_path, monkeypatch, capsys):
     assert "cannot be locked ([Errno 37] No locks available)" in capsys.readouterr().out
 
 
+def test_a_disk_that_does_not_know_flock_is_locked_by_a_file(tmp_path, monkeypatch):
+    def unknown(*args):
+        raise OSError(errno.ENOSYS, "Function not implemented")
+
+    monkeypatch.setattr("fcntl.flock", unknown)
+    for _ in range(2):  # again, once the first one is out
+        with pytest.warns(UserWarning, match="SoftFileLock"):
+            held = only_user(tmp_path)
+        with held, tiny.refused("another process is at work on this run"):
+            only_user(tmp_path)
+
+
 @pytest.mark.parametrize("output", ["| true", "> /dev/full", "> /dev/full 2>&1", ">&-", "2>&-", "2>&1 | head -1"])
 def test_output_that_nobody_takes_ends_nothing(tmp_path, output):
     if "/dev/full" in output and not Path("/dev/full").exists():

@@ -774,7 +774,7 @@ def test_tau_of_equal_and_of_reversed_rankings():
         ({"budget": ""}, "budget is missing; --budget names it"),
         ({"table": ""}, "table is missing; --table names it"),
         ({"budget": "nonesuch"}, "config nonesuch: no such preset"),
-        ({"dataset": "pydoc"}, "budget.py: trains on tiny, not on pydoc; give another"),
+        ({"dataset": "pydoc"}, "budget.py: trains on tiny; the search is on pydoc"),
         ({"methods": ("serch",)}, "methods: unknown method 'serch'; there are search, random_shared"),
         ({"seeds": 0}, "seeds is 0; it must be at least 1"),
         ({"methods": ("uniform", "random_budget")}, "random_budget takes the time of a search, and there is none"),

@@ -81,7 +81,7 @@ def only_user(folder: Path) -> AbstractContextManager[Any]:
         return FileLock(folder / ".lock", blocking=False).acquire()
     except Timeout:
         raise UserError(f"{folder}: another process is at work on this run; wait for its end, or stop it") from None
-    except (OSError, NotImplementedError) as error:  # some network disks have no locks
+    except OSError as error:  # some network disks have no locks
         say([f"{folder}: cannot be locked ({error}); let no other process work on this run"])
         return nullcontext()
 

@@ -108,6 +108,11 @@ def time_left(entry: dict[str, Any] | None, max_epoch: int) -> str:
     return f", about {duration(left)} left" if left > 0 else ""
 
 
+def seconds_in(entry: Mapping[str, Any], device: str) -> float:
+    """Return the seconds of a run to the end of an epoch; on a "cpu" those of a core, whatever else runs."""
+    return entry["cpu_seconds" if device == "cpu" and "cpu_seconds" in entry else "wall_seconds"]
+
+
 def duration(seconds: float) -> str:
     """Return seconds in the unit that suits them."""
     for size, unit in ((3600, "h"), (60, "min")):

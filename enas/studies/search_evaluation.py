@@ -28,20 +28,12 @@ from enas.runs.folder import check_not_launched, saved_config, say
 from enas.runs.opening import cost_of, read_run, undisturbed
 from enas.search.architecture import Architecture, architecture_from_dict
 from enas.search.derive import ordered
+from enas.search.record import seconds_in
 from enas.search.rungs import cost_to_the_end, rungs_to
 from enas.studies.evaluation_report import BEST, PREFIXES, ranking_figure, report, scores_figure
 from enas.studies.settings import CONTROLS, EXPECTED, LONGER, SEARCHES, TIMED, EvaluationConfig
 from enas.studies.statistics import DRAWS, best_by_halving, best_of, distribution, paired, standard_error, tau
-from enas.studies.truth import (
-    Table,
-    budget_of,
-    checked_data,
-    clock_of,
-    digest_of,
-    functions_of,
-    read_made,
-    side_by_side,
-)
+from enas.studies.truth import Table, budget_of, checked_data, digest_of, functions_of, read_made, side_by_side
 
 RESULTS_DIR = Path("analysis_results") / "search_evaluation"
 TOP = 0.2  # the share of the table that the second τ looks at
@@ -75,9 +67,7 @@ def evaluate(**settings: Any) -> dict[str, Any]:
     if "lstm" in evaluation.methods and "lstm" not in search.space.problem().baselines:
         raise UserError(f"methods: space {search.space.name} has no baseline lstm; leave it out")
     if budget.dataset != search.dataset:
-        raise UserError(
-            f"budget {evaluation.budget}: trains on {budget.dataset}, not on {search.dataset}; give another"
-        )
+        raise UserError(f"budget {evaluation.budget}: trains on {budget.dataset}; the search is on {search.dataset}")
     return _Evaluation(evaluation, search, budget.replace(data_dir=search.data_dir, num_gpu=search.num_gpu)).run()
 
 
@@ -126,10 +116,8 @@ class _Evaluation:
         write_json(path, {"settings": budget_of(self.search), "data": digests})
         self.work(self._searches_left(), self._note_outcome, "searches")
         if {*TIMED} & {*self.config.methods}:
-            # Side by side, as the searches were; one that diverges would end early, and a large one takes longer.
-            sizes = self._costs([self.functions[row] for row in self.rows]).get("multiply_adds", [0])
-            middle = self.rows[np.argsort(abs(np.resize(sizes, len(self.rows)) - np.mean(sizes)), kind="stable")]
-            self.timed.add(self.functions[row] for row in middle[: 0 if self.timed.runs else self.config.jobs])
+            if not self.timed.runs:  # all times are of one machine
+                self.timed.add(self._middle()[: self.config.jobs])
             self.timed.train(self.timed.pairs(self.truth_seeds[:1]), self.work)
         names = [name for name in self.config.methods if name not in self.expected]
         for name in (name for name in HALVING_SEEDS if name in names):
@@ -200,6 +188,12 @@ class _Evaluation:
         key = self._key(method, seed)
         with reading(self.searches / f"{key}.json"):
             return architecture_from_dict(self.outcomes[key]["architecture"]).canonical()
+
+    def _middle(self) -> list[Architecture]:
+        """List the functions, the ones of about the mean size first; one that diverges would end early."""
+        some = [self.functions[row] for row in self.rows]
+        sizes = np.array(self._costs(some).get("multiply_adds", [0] * len(some)))
+        return [some[index] for index in np.argsort(abs(sizes - sizes.mean()), kind="stable")]
 
     def _trainings(self, lstms: list[Architecture]) -> list[tuple[int, int]]:
         """Return a training for each seed: all seeds have the same LSTM, so that its mean would have no spread."""
@@ -355,7 +349,7 @@ def search_and_rank(settings: dict[str, Any], architectures: list[dict[str, Any]
     last = found["history"][-1]
     return {
         "architecture": found["architecture"],
-        "seconds": last.get(clock_of(settings["num_gpu"]), found["wall_seconds"]),
+        "seconds": seconds_in(last, trainer.task.device.type),
         **{name: last.get(name) for name in ("policy", "uniform", "place")},
         "shared": shared,
         "rows": digest_of(architectures),

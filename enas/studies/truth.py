@@ -27,6 +27,7 @@ from enas.runs import run
 from enas.runs.opening import pick_device
 from enas.search.architecture import Architecture, architecture_from_dict
 from enas.search.own_code import names_for_workers, use
+from enas.search.record import seconds_in
 from enas.search.registry import REWARDS
 from enas.search.space import Space
 from enas.settings import USE, place
@@ -209,13 +210,8 @@ def train_from_scratch(settings: dict[str, Any], architecture: dict[str, Any], s
     scores = {split: results[f"{split}_{metric}"] for split in ("validation", "test")}
     scores |= {name: results[name] for name in ("trouble",) if name in results}
     curve = [entry[f"validation_{metric}"] for entry in history]
-    seconds = history[-1][clock_of(settings["num_gpu"])] if history else 0.0
+    seconds = seconds_in(history[-1], pick_device(settings["num_gpu"]).type) if history else 0.0
     return {**scores, "seconds": seconds, "curve": [score and round(score, CURVE_DECIMALS) for score in curve]}
-
-
-def clock_of(num_gpu: int) -> str:
-    """Return the name of the seconds of an epoch that count: on a CPU, those which other work does not lengthen."""
-    return "cpu_seconds" if pick_device(num_gpu).type == "cpu" else "wall_seconds"
 
 
 def side_by_side(
