@@ -325,6 +325,12 @@ def test_a_place_in_the_data_is_found_again(kind):
     assert torch.equal(torch.get_rng_state(), state)
 
 
+def test_neighbouring_seeds_have_no_order_in_common():
+    loader = loaders(*texts())["train"]
+    firsts = {tuple(next(one_pass(loader, seed, number))[1].tolist()) for seed in range(4) for number in range(4)}
+    assert len(firsts) == 16
+
+
 @pytest.mark.parametrize("kind", ["shuffled", "own", "stream"])
 def test_a_stopped_run_goes_on_as_if_it_had_not_stopped(tmp_path, kind, monkeypatch):
     sizes = {"shared_max_step": 7}

@@ -92,6 +92,19 @@ def test_scaled_advantages_have_about_unit_size_whatever_the_rewards_have(kind):
         torch.testing.assert_close(torch.stack(found[scale]), torch.stack(found[1.0]), rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("num", [1, 10])
+def test_the_first_returns_say_nothing_of_the_spread_to_a_moving_average(num):
+    """They are compared with their own mean, so that their spread is small, and that of one alone is 0."""
+    generator = torch.Generator().manual_seed(0)
+    scaled = []
+    for _ in range(300):
+        baseline = Baseline(ReinforceConfig(advantage_spread_decay=0.9, controller_num_aggregate=num))
+        returned = [torch.randn(num, 1, generator=generator) for _ in range(3)]
+        scaled.append([baseline.advantage(one).square().mean() for one in returned])
+    sizes = torch.tensor(scaled).mean(0).sqrt()
+    assert sizes[1] == pytest.approx(1.0) and 0.8 < sizes[2] < 1.6  # 3.2 if the first counted
+
+
 def test_the_spread_is_a_moving_average_of_squares_and_survives_a_resume():
     config = ReinforceConfig(baseline="leave_one_out", advantage_spread_decay=0.75, controller_num_aggregate=2)
     saved, resumed = (Reinforce([nn.Parameter(torch.zeros(1))], config, ControllerOptimConfig()) for _ in "ab")

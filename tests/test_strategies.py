@@ -25,7 +25,7 @@ from enas.rnn.cell import RNNCell, RNNSpace
 from enas.runs.opening import read_run
 from enas.search.controllers import Controller, IndependentController, LSTMController, RandomController, Sample
 from enas.search.metric import ACCURACY, PERPLEXITY, Metric
-from enas.search.registry import register_controller
+from enas.search.registry import register_controller, register_reward
 from enas.search.rungs import FACTOR, halve
 from enas.strategies.evolution import Evolution
 from enas.strategies.halving import Halving
@@ -33,7 +33,7 @@ from enas.strategies.local_search import LocalSearch
 from enas.strategies.ppo import PPO
 from enas.studies import arena
 from enas.studies.arena import compare, search
-from enas.studies.looks import TableLooks, open_table
+from enas.studies.looks import SharedLooks, TableLooks, open_table
 from enas.studies.settings import STRATEGIES
 from enas.studies.statistics import holm
 from enas.studies.truth import Table
@@ -95,6 +95,34 @@ def test_a_seed_has_the_same_answers_whoever_asks_and_each_training_is_as_likely
     counts = np.unique([looks.look(CELLS[3], 1)[0] for _ in range(3000)], return_counts=True)[1]
     assert abs(counts - 1000).max() < 120
     assert looks.judge(CELLS[3]) == {"validation": pytest.approx(3.1)}
+
+
+@pytest.mark.parametrize(("metric", "scores"), [(PERPLEXITY, (0.5, 2.0)), (Metric("loss", 4, False), (-0.3, 0.0))])
+def test_a_lower_score_is_a_better_look_where_lower_is_better(metric, scores):
+    looks = looks_at([*scores, *[9.0] * (len(CELLS) - 2)], metric)
+    looks.begin(1)
+    better, worse, worst = (looks.look(one, 1)[0] for one in CELLS[:3])
+    assert better > worse > worst
+
+
+class Diverging:
+    """Looks at cells of which one has no reward."""
+
+    epochs = 1
+    key = staticmethod(lambda one: one)
+
+    def __init__(self, rewards):
+        self.rewards = dict(zip(CELLS, rewards, strict=False))
+
+    def look(self, key, epochs):
+        return self.rewards[key], 1
+
+
+def test_a_look_without_a_number_is_the_worst_so_far():
+    script = Script(CELLS[:3])
+    assert search(script, Diverging([-2.0, math.nan, -1.0]), 3) == [CELLS[0], CELLS[0], CELLS[2]]
+    assert script.seen == [-2.0, -2.0, -1.0]
+    assert search(Script([CELLS[0]] * 3), Diverging([math.nan]), 2) == [CELLS[0]] * 2  # it learns nothing
 
 
 def test_twins_are_one_function_and_a_labelling_outside_of_the_space_is_refused():
@@ -477,6 +505,13 @@ def test_an_incomplete_table_says_so(table, tmp_path, monkeypatch, capsys):
     assert re.search("no effect on looks: .*controller_lr_cosine, .*shared_lr", capsys.readouterr().out)
 
 
+def test_a_difference_without_spread_has_no_p():
+    equal = np.full((3, 1), 0.5)
+    (_, row) = arena._tested({"uniform": equal - 0.1, "enas": equal}, [20])
+    assert row["p"] is None and row["p_holm"] is None
+    assert ", p" not in str(arena._shown([row], "validation", 2))
+
+
 def test_numbers_of_looks_without_enough_scores_are_gaps():
     rows = [{"strategy": "uniform", "looks": num, "mean": 1.0, "std": 0.1} for num in (20, 50)]
     rows.append({"strategy": "enas", "looks": 50, "mean": 1.0, "std": 0.1, "p_holm": 1.0})
@@ -524,6 +559,17 @@ def made_with(self, space, config):
 
 
 # --- shared weights ---------------------------------------------------------------------------------------------------
+
+
+def test_a_look_at_a_run_with_its_own_reward_is_that_reward(tmp_path):
+    def many_identities(architectures, scores):
+        return torch.tensor([1.0 + one.activations.count("identity") for one in architectures])
+
+    register_reward("many_identities", lambda config: many_identities)
+    run = tiny.run_in(tmp_path, reward="many_identities", max_epoch=1)
+    looks = SharedLooks(Config(**json.loads((run / "params.json").read_text())), str(run), None)
+    cells = [RNNCell((name,) * 4, (0, 0, 0)) for name in ("tanh", "identity")]
+    assert [looks.look(one, 1) for one in cells] == [(1.0, 1), (5.0, 1)]
 
 
 @pytest.mark.slow

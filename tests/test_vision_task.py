@@ -91,6 +91,13 @@ def test_a_network_from_scratch_is_told_how_far_training_is():
     assert seen[-1] == 0.5
 
 
+def test_a_network_that_diverged_has_no_accuracy():
+    task = make_task()
+    nn.init.constant_(task.model.layers["sep3x3"].bias, float("nan"))
+    scores = [task.evaluate(network, "valid") for network in NETWORKS]
+    assert [score != score for score in scores] == [False, True, False, False]
+
+
 @pytest.mark.parametrize("is_rotation", [False, True])
 @pytest.mark.parametrize("batch_size", [1, 5, 13])
 @pytest.mark.parametrize("split", ["train", "valid", "test"])

@@ -1,5 +1,6 @@
 """A choice among parts of a module, and the search over the choices of a module given in Python."""
 
+import random
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import chain, islice
 from operator import length_hint
@@ -102,7 +103,8 @@ def given(config: ConfigLike) -> Given:
 def one_pass(loader: Iterable[Any], seed: int, number: int, start: int = 0) -> Iterator[Any]:
     """Yield the minibatches of pass `number` from `start` on; their order, if random, follows from seed and number."""
     states = random_states()
-    seed_everything(number := (seed + number) % 2**63)
+    number = random.Random(f"{seed} {number}").getrandbits(63)  # so that no two seeds have an order in common
+    seed_everything(number)
     if isinstance(own := getattr(loader, "generator", None), torch.Generator):
         own.manual_seed(number)
     batches = iter(loader)

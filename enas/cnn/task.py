@@ -1,5 +1,6 @@
 """Image classification as a `Task`. Shapes: M architectures, B batch, C classes."""
 
+import math
 from collections.abc import Sequence
 from itertools import islice
 from typing import Any
@@ -164,5 +165,5 @@ class ScratchVisionTask(VisionTask):
 
 
 def _correct(logits: Tensor, labels: Tensor) -> Tensor:
-    """Count how many of [B, C] logits are highest at their label: a float32 scalar."""
-    return (logits.argmax(1) == labels).sum().float()
+    """Count how many of [B, C] logits are highest at their label: a float32 scalar, NaN if a logit is."""
+    return (logits.argmax(1) == labels).sum().where(~logits.isnan().any(), math.nan)

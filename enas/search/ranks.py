@@ -3,7 +3,7 @@
 Every process holds the same parameters, random states and place in the data, and takes every decision of the run
 itself. Only work is divided: the architectures of a step, of an update of the controller and of a derivation, or the
 minibatch of one architecture. So any number of processes gives the same result, to rounding, and can go on with a run.
-The exceptions are statistics and masks of a minibatch that is divided, and running statistics outside of `Choice`s.
+The exceptions are statistics and masks of a minibatch that is divided, and running statistics.
 """
 
 import atexit

@@ -13,7 +13,7 @@ from enas.search.settings import ControllerOptimConfig, ReinforceConfig
 def returns(reward: Tensor, log_probs: Tensor, entropy_coeff: float, discount: float) -> Tensor:
     """Return the return of each decision, [M, D]: the discounted sum of its own reward and those of later decisions.
 
-    The reward, [M], comes with the last decision. Each decision earns `entropy_coeff` × its sampled entropy, −log p of
+    The reward, [M], comes with the last of the D decisions, which a small cell may not make. Each decision earns `entropy_coeff` × its sampled entropy, −log p of
     the choice (`log_probs`, [M, D] in nats), at once (paper section 3.1): at discount 1 the expected gradient is the
     entropy's. The full entropy of a decision, the same for every choice, would not give that gradient.
     """
@@ -40,20 +40,22 @@ class Baseline:
 
     def advantage(self, returns: Tensor) -> Tensor:
         """Subtract the baseline from returns [M, D], update it with them, and scale the difference: [M, D]."""
-        mean = returns.mean(0)
+        mean, is_first = returns.mean(0), False
         if self.config.baseline == "leave_one_out":
             self.value = mean
             difference = (returns - mean) * len(returns) / max(1, len(returns) - 1)
         else:
-            before = mean if self.value is None else self.value  # a run's first returns are compared with their mean
+            # A run's first returns are compared with their own mean, which says nothing about the size of the next.
+            is_first, before = self.value is None, mean if self.value is None else self.value
             self.value = self.config.ema_baseline_decay * before + (1 - self.config.ema_baseline_decay) * mean
             difference = returns - before
         decay = self.config.advantage_spread_decay
         if decay == 0:
             return difference
         square = difference.square().mean()
-        self.square = square if self.square is None else decay * self.square + (1 - decay) * square
-        return difference / self.square.sqrt().clamp(min=1e-12)
+        square = square if self.square is None else decay * self.square + (1 - decay) * square
+        self.square = None if is_first else square
+        return difference / square.sqrt().clamp(min=1e-12)
 
 
 def policy_loss(log_probs: Tensor, advantage: Tensor) -> Tensor:

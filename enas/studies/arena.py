@@ -1,6 +1,7 @@
 """Who finds the best architectures with equally many looks? `compare(table="cells3", queries=500, seeds=500)`."""
 
 import json
+import math
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import fields
@@ -164,6 +165,8 @@ def search(strategy: Controller[Any], looks: Any, queries: int) -> list[Any]:
         epochs = min(sample.epochs or looks.epochs, looks.epochs)
         for key in map(looks.key, sample.architectures):
             reward, cost = looks.look(key, epochs)
+            if math.isnan(reward):  # it diverged, and counts as the worst so far
+                reward = min(filter(math.isfinite, (mean for _, mean, _ in known.values())), default=-math.inf)
             rewards, spent = [*rewards, reward], spent + cost
             chosen += [best] * ((spent - 1) // looks.epochs - len(chosen))
             longest, mean, num_looks = known.get(key, (0, 0.0, 0))
@@ -172,7 +175,7 @@ def search(strategy: Controller[Any], looks: Any, queries: int) -> list[Any]:
                 known[key] = epochs, (mean * num_looks + reward) / (num_looks + 1), num_looks + 1
             best = max(known if best in (None, key) else (best, key), key=known.__getitem__)
             chosen += [best] * (spent // looks.epochs - len(chosen))
-        if strategy.is_trained:
+        if strategy.is_trained and math.isfinite(sum(rewards)):
             with suppress(FloatingPointError):  # this update is skipped, as in a search
                 strategy.learn(sample, torch.tensor(rewards))
     return chosen[:queries]
@@ -186,8 +189,8 @@ def _tested(scores: dict[str, np.ndarray], points: Sequence[int]) -> list[dict[s
         ours, theirs = pairs[:, np.isfinite(pairs).all(0)]  # a table need not hold an architecture of a run
         if len(ours) > 1:
             row = {"strategy": name, "looks": point, "mean": ours.mean(), "std": ours.std(ddof=1)}
-            rows.append({**row, **paired(ours, theirs), "p_holm": 1.0})
-    others = [row for row in rows if row["strategy"] != CHANCE]
+            rows.append({**row, **(tested := paired(ours, theirs)), "p_holm": tested["p"]})
+    others = [row for row in rows if row["strategy"] != CHANCE and row["p"] is not None]
     for row, p in zip(others, holm([row["p"] for row in others]), strict=True):
         row["p_holm"] = p
     return rows
@@ -197,7 +200,7 @@ def _shown(rows: Sequence[dict[str, Any]], split: str, decimals: int) -> Table:
     """Return a table of strategies and numbers of looks."""
     lines, gaps = dict[str, dict[str, Any]](), {f"{row['looks']} looks": "–" for row in rows}
     for row in rows:
-        p = f", p {row['p_holm']:.2g}" if row["strategy"] != CHANCE else ""
+        p = "" if row["strategy"] == CHANCE or row["p_holm"] is None else f", p {row['p_holm']:.2g}"
         text = f"{row['mean']:.{decimals}f} ± {row['std']:.{decimals}f}{p}"
         lines.setdefault(row["strategy"], {split: row["strategy"], **gaps})[f"{row['looks']} looks"] = text
     return Table(lines.values())

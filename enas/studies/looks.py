@@ -14,7 +14,7 @@ import torch
 from enas.config import Config
 from enas.errors import NotFoundError, UserError
 from enas.runs.opening import read_run
-from enas.search.metric import Metric
+from enas.search.metric import PERPLEXITY, Metric
 from enas.search.space import Space
 from enas.studies.truth import LARGEST_SPACE, functions_of, load_table
 from enas.terminal import quietable
@@ -71,7 +71,8 @@ class TableLooks:
             self.begun[function] = run, epochs
         score = self._after(run, epochs)
         score = self._after(self.lost, epochs) if math.isnan(score) else score
-        return score if self.metric.higher_is_better else self.config.reward_c / score, epochs - done
+        reward = self.config.reward_c / score if self.metric == PERPLEXITY else -score
+        return score if self.metric.higher_is_better else reward, epochs - done
 
     def _after(self, run: Any, epochs: int) -> float:
         return self._best(run["curve"][:epochs]) if epochs < self.epochs else run["validation"]
@@ -112,7 +113,7 @@ class SharedLooks:
 
     def _look(self, architecture: Any, epochs: int) -> tuple[float, int]:
         score = torch.tensor(self.ranking.rank([architecture], self.config.derive_max_batches), dtype=torch.float64)
-        return float(self.ranking.as_rewards(score).nan_to_num(0.0)), 1
+        return float(self.ranking.as_rewards(score)), 1
 
     def _judge(self, architecture: Any) -> dict[str, float]:
         function, shared = architecture.canonical(), self.task.evaluate(architecture, "valid")
@@ -131,7 +132,7 @@ def open_table(name: str, data_dir: str) -> TableLooks:
         raise NotFoundError(f"table {name}: there is no {path}; there are {', '.join(known)}{more}")
     table = load_table(path)
     space = table.config.space.problem().space(table.config)
-    if (size := math.prod(space.sizes)) > LARGEST_SPACE:
+    if (size := math.prod(map(len, space.allowed))) > LARGEST_SPACE:
         raise UserError(f"table {name}: has a few of {size:,} architectures; give one of a whole space, like cells3")
     runs: dict[Any, list[Any]] = {one: [] for one in functions_of(space, 0)}
     for (row, _), results in sorted(table.runs.items(), key=lambda one: one[0]):

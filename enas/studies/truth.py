@@ -186,11 +186,11 @@ def functions_of(space: Space[Any], num: int, seed: int = 0) -> list[Architectur
 
     There are fewer if the space seems to have no more. UserError when it is too large to be listed.
     """
-    size = math.prod(space.sizes)
+    size = math.prod(map(len, space.allowed))
     if num == 0 and size > LARGEST_SPACE:
         raise UserError(f"num_truth is 0, but the space has {size:,} architectures; give a number up to {size:,}")
     if num == 0:
-        rows = itertools.product(*map(range, space.sizes))
+        rows = itertools.product(*space.allowed)
         return list(dict.fromkeys(space.decode(row).canonical() for row in rows))
     rng = random.Random(seed)
     return [*dict.fromkeys(space.draw(rng).canonical() for _ in range(TRIES * num))][:num]
