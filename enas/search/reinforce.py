@@ -13,9 +13,10 @@ from enas.search.settings import ControllerOptimConfig, ReinforceConfig
 def returns(reward: Tensor, log_probs: Tensor, entropy_coeff: float, discount: float) -> Tensor:
     """Return the return of each decision, [M, D]: the discounted sum of its own reward and those of later decisions.
 
-    The reward, [M], comes with the last of the D decisions, which a small cell may not make. Each decision earns `entropy_coeff` × its sampled entropy, −log p of
-    the choice (`log_probs`, [M, D] in nats), at once (paper section 3.1): at discount 1 the expected gradient is the
-    entropy's. The full entropy of a decision, the same for every choice, would not give that gradient.
+    The reward, [M], comes with the last of the D decisions, which a small cell may not make. Each decision earns
+    `entropy_coeff` × its sampled entropy, −log p of the choice (`log_probs`, [M, D] in nats), at once (paper section
+    3.1): at discount 1 the expected gradient is the entropy's. The full entropy of a decision, the same for every
+    choice, would not give that gradient.
     """
     immediate = -entropy_coeff * log_probs.detach()
     total = reward.to(immediate)
