@@ -25,6 +25,9 @@ CURVES = {
     "controller/advantage": "mean over samples and decisions of return less baseline, scaled by "
     "advantage_spread_decay; not with baseline leave_one_out, whose mean is 0",
     "controller/baseline": "mean over decisions of the baseline",
+    "controller/clipped": "of ppo: share of the ratios that are outside of the clipped range in the last pass",
+    "controller/population": "of evolution: mean reward of the population",
+    "controller/functions": "of local_search: different functions looked at so far",
     "eval/validation_perplexity": "perplexity on all of validation of the derived cell: exp(total nats / total tokens)",
     "eval/validation_accuracy": "share of all validation images that the derived network classifies correctly",
     "eval/policy_METRIC_mean": "mean of derive_num_sample samples of the policy, on derive_max_batches minibatches",
@@ -44,8 +47,8 @@ RESULTS = {
     "network_type, dataset, train_type, mode": "settings of the run",
     "reward": "of a search: the setting",
     "epoch": "epochs finished",
-    "architecture": "the architecture of the run, which every mode takes, as in its JSON file: the one that mode "
-    "derive wrote down last, else the one that the search derived last; null if none keeps to the size budget",
+    "architecture": "the architecture of the run, which every mode takes, as in its JSON file: the one that was "
+    "derived last, by mode derive or by the search itself; null if none keeps to the size budget",
     "parameters": "numbers that a run from scratch trains for this architecture, without auxiliary head",
     "multiply_adds": "multiply-adds of its forward pass for one token or image: half the FLOPs of torch's counter",
     "validation_METRIC": "score on all of validation: of that architecture; from scratch, of the best epoch",
@@ -87,7 +90,7 @@ def page() -> str:
             "|---|---|---|---|",
         ]
         lines += [_setting(name, spec) for name, spec in specs.items()]
-    lines += ["", "## Numbers", "", "METRIC is perplexity for text, accuracy for images."]
+    lines += ["", "## Numbers", "", "METRIC is perplexity for text, accuracy for images, score for a module."]
     lines += ["For samples METRIC is the measure that compares them, which may be log_likelihood."]
     lines += ["The steps of `controller/` are updates of θ; those of all other curves are updates of ω."]
     for heading, known in (("TensorBoard", CURVES), ("results.json", RESULTS), ("An entry of its history", HISTORY)):

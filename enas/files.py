@@ -7,7 +7,6 @@ import re
 import reprlib
 import shutil
 import stat
-import sys
 import tempfile
 import textwrap
 from collections.abc import Iterator
@@ -18,7 +17,6 @@ from typing import IO, Any
 
 from enas.errors import Expected, UserError, is_out_of_memory, refusing
 
-MACHINE = "machine.json"  # of a run: the version that wrote it, among other things
 LARGEST_TEXT = 2**28  # bytes of a file that is read whole
 LONGEST_REASON = 300  # letters of an error
 MOST_PIXELS = 2**26  # of an image: it takes half a gigabyte while it is read
@@ -170,14 +168,4 @@ def reading(*paths: Any, alone: bool = True) -> Iterator[None]:
             raise
         reason = textwrap.shorten(f"{type(error).__name__}: {error}", LONGEST_REASON)
         reason = str(error) if isinstance(error, UserError) else reason
-        raise UserError(f"{names}: {reason} ({_origin(paths[0])})") from error
-
-
-def _origin(path: Path) -> str:
-    """Return why a file may be unlike those of this version: by its run's machine.json, another version wrote it."""
-    version = getattr(sys.modules["enas"], "__version__", "")  # which cannot be imported: it loads this module
-    for folder in Path(path).parents[:2]:
-        with suppress(Exception):
-            if (writer := [*parsed(read_text(folder / MACHINE)).values()][-1]["enas"]) != version:
-                return f"version {writer} of enas wrote it, and this is version {version}"
-    return f"it is damaged, edited, or of another version of enas than {version}"
+        raise UserError(f"{names}: {reason} (it is damaged, edited, or of another version of enas)") from error

@@ -130,7 +130,7 @@ def test_commands_with_one_mode(folder, capsys):
 
 def test_without_a_name_the_newest_run_is_taken(folder, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    older = folder.with_name("tiny_random_2001-01-01_00-00-00")
+    older = folder.with_name("tiny_orig_2001-01-01_00-00-00")
     shutil.copytree(folder, older)
     outputs = {"export": "cell", "report": "page.html", "gif": "search.gif"}
     for name, output in {**outputs, "ablate node_removal": ""}.items():
@@ -180,7 +180,7 @@ def test_an_unknown_run_lists_the_newest_ones(folder, capsys):
     words = ["report", "--load_path", "tyni", "--output", "page.html", "--log_dir", str(folder.parent)]
     line = tiny.refusal(words, folder, capsys, tiny.command_line)
     names = f"{folder.name}, tiny_orig_2001-01-05_00-00-00, tiny_orig_2001-01-04_00-00-00"
-    assert line.endswith(f"{folder.parent}; there are {names} and 3 more\n")
+    assert line.endswith(f"{folder.parent}; the newest are {names}\n")
 
 
 def test_help_loads_no_torch():

@@ -155,6 +155,7 @@ def test_values_that_make_no_sense_are_refused(tmp_path, changes, says):
     [
         {"shared_embed": 64, "tie_weights": False},
         {"batch_size": 1, "shared_batch_norm": False},
+        {"batch_size": 1, "mode": "single"},  # batch norm is of shared weights alone
         {"reward_batch_size": 1, "shared_batch_norm": False},
         {"reward_batch_size": 1, "train_type": "random"},  # nothing is rewarded
         {"max_epoch": 2, "controller_start": 0.75, "mode": "train_scratch"},  # nothing warms up
@@ -240,6 +241,18 @@ def test_a_preset_that_cannot_be_used_is_refused(tmp_path, preset, flags, says):
 
 
 @pytest.mark.parametrize(
+    "settings",
+    [
+        {**CNN, "train_type": "random", "reward_batch_size": 8},  # which ranks candidates
+        {"train_type": "ppo", "controller_hid": 8, "tanh_c": 1.0},
+    ],
+)
+def test_flags_with_an_effect_are_not_named(settings):
+    always = {"controller_type": "independent"}  # which ppo does not read
+    assert effect_notes(settings, Config(**settings, **always)) == []
+
+
+@pytest.mark.parametrize(
     ("settings", "says"),
     [
         ({"architecture": "tree"}, "with train_type orig: architecture (needs train_type hardcoded)"),
@@ -252,6 +265,8 @@ def test_a_preset_that_cannot_be_used_is_refused(tmp_path, preset, flags, says):
         ({"cnn_space": "micro"}, "with network_type rnn: cnn_space (needs network_type cnn)"),
         ({"cnn_hid": 8}, "no effect with network_type rnn: cnn_hid"),
         ({**CNN, "cnn_num_blocks": 3}, "no effect with cnn_space macro: cnn_num_blocks"),
+        ({**CNN, "mode": "single", "cnn_hid": 8, "cnn_dropout": 0.5}, "with mode single: cnn_hid, cnn_dropout ("),
+        ({"train_type": "random", "reward_batch_size": 8}, "with train_type random and network_type rnn: reward_batch"),
     ],
 )
 def test_flags_without_an_effect_are_named_in_one_line(settings, says):

@@ -147,6 +147,8 @@ def test_validation_is_held_out_of_the_training_batches_alone_whatever_the_seed(
     assert dataset.notes == ("cifar10: 15 of 60 training images are held out for validation",)
     torch.manual_seed(2), np.random.seed(2), random.seed(2)
     assert torch.equal(load(tmp_path, "cifar10", valid_size=15).valid.images, dataset.valid.images)
+    # A run from scratch may hold out others than its search, and resize the images.
+    assert load(tmp_path, "cifar10", valid_size=0, image_size=16).identity == dataset.identity
 
 
 @pytest.mark.parametrize("image_size", [0, 16])

@@ -10,7 +10,6 @@ import tiny
 import torch
 from tiny import main
 
-from enas import __version__
 from enas.errors import Interrupted, NotFoundError, UserError
 from enas.files import read_json, reading
 from enas.runs.folder import newest_run
@@ -23,7 +22,7 @@ from enas.search.checkpoint import Checkpoints, checkpoint_name
 def test_whatever_goes_wrong_names_the_file(tmp_path, error):
     with tiny.refused(f"{tmp_path}/a.json: ") as refused, reading(tmp_path / "a.json"):
         raise error
-    assert "x" in str(refused.value) and f"another version of enas than {__version__})" in str(refused.value)
+    assert "x" in str(refused.value) and str(refused.value).endswith("another version of enas)")
 
 
 @pytest.mark.parametrize("error", [MemoryError(), Interrupted(2, "x"), KeyboardInterrupt(), NotFoundError("a.json: x")])
@@ -38,15 +37,6 @@ def test_other_work_in_the_block_keeps_its_own_errors():
         raise UserError("other")
     with tiny.refused("a.json or b.json: KeyError: 'x' ("), reading(Path("a.json"), Path("b.json"), alone=False):
         raise KeyError("x")
-
-
-@pytest.mark.parametrize("place", ["run/params.json", "run/checkpoints/x.pt"])
-def test_another_version_is_named(tmp_path, place):
-    (tmp_path / "run" / "checkpoints").mkdir(parents=True)
-    (tmp_path / "run" / "machine.json").write_text('{"a": {"enas": "0.0.1"}, "b": {"enas": "9.8.7"}}')
-    says = f"(version 9.8.7 of enas wrote it, and this is version {__version__})"
-    with tiny.refused(says), reading(tmp_path / place):
-        raise KeyError("tempo")
 
 
 def test_json_of_another_shape_names_its_file(tmp_path):
@@ -212,7 +202,7 @@ def test_a_page_about_an_edited_evaluation(folder, tmp_path, monkeypatch, capsys
 
 
 def _begun(folder: Path, time: str, moment: str) -> Path:
-    """A copy of a run whose name has a local time, begun at this moment."""
+    """A copy of a run whose name has a local time, begun at this moment, by machine.json."""
     copy = shutil.copytree(folder, folder.with_name(f"tiny_orig_{time}"))
     (copy / "machine.json").write_text(json.dumps({moment: {}, "2099-01-01T00:00:00+00:00": {}}))
     return copy

@@ -97,7 +97,7 @@ def _with_running_statistics(
             network.eval()
         scores.append(task.evaluate(None, "valid"))
     weights = {name: weight.contiguous() for name, weight in network.state_dict().items()}
-    return weights, RUNNING.format("images", *scores)
+    return weights, RUNNING.format("images", "", *scores)
 
 
 def _weight(name: str, sources: Sources, found: Mapping[str, Tensor]) -> Tensor:

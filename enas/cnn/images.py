@@ -15,7 +15,7 @@ from enas.cnn.batches import FileImages, Images, MemoryImages, channel_statistic
 from enas.cnn.cifar import LAYOUTS, read_cifar
 from enas.cnn.folder import scan_folder
 from enas.cnn.network import pixels
-from enas.data.builtin import IMAGE_MAKERS, SPLITS
+from enas.data.builtin import IMAGE_MAKERS
 from enas.data.dataset_folder import Kind
 from enas.data.download import ALIASES
 from enas.data.identity import UNKNOWN, Identity, digest_of_files, digest_of_tensors
@@ -83,8 +83,10 @@ def _load_cifar(name: str, folder: Path, image_size: int, valid_size: int) -> Im
     note = f"{name}: {valid_size:,} of {num:,} training images are held out for validation"
     if valid_size == 0:
         note = f"{name}: all {num:,} images are trained on and none validates; the last epoch is tested"
-    digests = [digest_of_tensors(split.images, split.labels) for split in splits]
-    identity = Identity("classes", classes, dict(zip(SPLITS, digests, strict=True)))
+    # Of the images as they are published: a run from scratch may hold out others than its search, and resize.
+    published = {"train": images, "test": test}
+    digests = {split: digest_of_tensors(part.images, part.labels) for split, part in published.items()}
+    identity = Identity("classes", classes, digests)
     return ImageDataset(name, classes, *splits, *channel_statistics(splits[0]), False, (note,), identity)
 
 

@@ -8,6 +8,7 @@ from enas.cnn.operation_names import MACRO_OPERATIONS, MICRO_OPERATIONS
 from enas.errors import UserError
 from enas.search import settings as search
 from enas.search.architecture import MOST_NODES
+from enas.search.settings import WITH_SHARED
 from enas.settings import FROM_SCRATCH, SPACE, Settings, setting
 
 _depth = partial(setting, at_most=MOST_NODES)
@@ -100,9 +101,11 @@ class MacroConfig(_SizeConfig):
         0, f"cnn, searching: layers (macro) or normal cells (micro); 0 is {_both(LAYERS)}", at_least=0, kind=SPACE
     )
     cnn_hid: int = setting(
-        0, f"cnn, searching: filters of the first layers; 0 is {_both(FILTERS)}", at_least=0, kind=SPACE
+        0, f"cnn, searching: filters of the first layers; 0 is {_both(FILTERS)}", at_least=0, only=WITH_SHARED
     )
-    cnn_dropout: float = setting(0.1, "cnn, searching: dropout before the classifier", at_least=0, below=1, kind=SPACE)
+    cnn_dropout: float = setting(
+        0.1, "cnn, searching: dropout before the classifier", at_least=0, below=1, only=WITH_SHARED
+    )
     cnn_operations: tuple[str, ...] = setting((), "cnn: operations, separated by commas; none is all", kind=SPACE)
 
     @property

@@ -70,8 +70,9 @@ def _add_statistics(cell: RNNCell, settings: dict[str, Any], kept: dict[str, Ten
         states, _ = raw.states(to_rows(corpus.train[:TOKENS].long(), settings["batch_size"]))
     kept["norm_variance"], kept["norm_mean"] = torch.var_mean(states, dim=(0, 1))
     model.load_state_dict(kept)
-    scores = [model.perplexity(corpus.valid[:TOKENS].long(), columns) for columns in (0, settings["batch_size"])]
-    return RUNNING.format("text", *scores)
+    valid = corpus.valid[:TOKENS].long()
+    scores = [model.perplexity(valid, columns) for columns in (0, settings["batch_size"])]
+    return RUNNING.format("text", f", on its first {len(valid):,} tokens", *scores)
 
 
 def functions(cell: RNNCell) -> tuple[dict[str, str], dict[str, str]]:

@@ -7,12 +7,12 @@ from enas.errors import UserError
 from enas.rnn.cell import ACTIVATIONS, PAPER_ACTIVATIONS, SHAPES
 from enas.search import settings as search
 from enas.search.architecture import MOST_NODES
+from enas.search.settings import WITH_SHARED
 from enas.settings import FROM_SCRATCH, SPACE, Settings, setting
 
 DECAY, COSINE = {"shared_lr_cosine": False}, {"shared_lr_cosine": True}
 ADAM = {"shared_optim": "adam"}
 HARDCODED = {"train_type": "hardcoded"}
-WITH_SHARED = {"mode": ("train", "derive", "test")}
 
 
 @dataclass(frozen=True, kw_only=True)

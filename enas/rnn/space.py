@@ -9,14 +9,14 @@ from enas.rnn.settings import PARTS, SharedOptimConfig
 from enas.search.metric import PERPLEXITY
 from enas.search.registry import SearchSpace
 from enas.search.settings import ScratchConfig, check_not_alone
-from enas.settings import ConfigLike
+from enas.settings import SCRATCH, ConfigLike
 
 
 def check(config: ConfigLike) -> None:
     """Refuse settings of several parts that do not go together."""
     if config.train_type == "flexible":
         FlexibleRNNSpace(config.num_blocks)
-    if config.shared_batch_norm:
+    if config.shared_batch_norm and config.mode not in SCRATCH:
         rule = "shared_batch_norm takes the statistics of at least 2; use as many, or set shared_batch_norm to false"
         check_not_alone(config.values, rule)
 

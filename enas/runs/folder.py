@@ -20,16 +20,14 @@ from enas import __version__
 from enas.config import Config, all_settings, effect_notes, with_preset, without_effect
 from enas.data.identity import Identity
 from enas.errors import NotFoundError, UserError, refusing
-from enas.files import MACHINE, make_writable, read_json, read_or_empty, reading, write_json
+from enas.files import make_writable, read_json, read_or_empty, reading, write_json
 from enas.search.checkpoint import Checkpoints
 from enas.search.own_code import check_used
 from enas.search.ranks import launched
 from enas.settings import SEARCHES, SPACE, TRAINING, place
 from enas.terminal import LOGGER
 
-IDENTITY, LAUNCH = "data.json", "torchrun.json"
-TIME = "%Y-%m-%d_%H-%M-%S"
-NAME = re.compile(r".*_(\d{4}-\d\d-\d\d_\d\d-\d\d-\d\d)(-\d+)?")  # of a run folder: start, time, number
+IDENTITY, MACHINE, LAUNCH = "data.json", "machine.json", "torchrun.json"
 LISTED = 3  # runs that the message about an unknown run names
 
 
@@ -40,7 +38,7 @@ def make_run_folder(config: Config, identity: Identity) -> Path:
     second. The folder names its data, and its torchrun.
     """
     now = datetime.now().astimezone()
-    first = Path(config.log_dir) / (config.name or f"{config.dataset}_{config.train_type}_{now:{TIME}}")
+    first = Path(config.log_dir) / (config.name or f"{config.dataset}_{config.train_type}_{now:%Y-%m-%d_%H-%M-%S}")
     if config.name and (first / IDENTITY).exists() and not any(first.glob("checkpoints/*.pt")):
         with only_user(first):
             shutil.rmtree(first)  # the rest of a run that ended before its first checkpoint
@@ -70,7 +68,7 @@ def note_machine(folder: Path, device: torch.device) -> None:
         processor = re.findall(r"model name\s*: (.*)", Path("/proc/cpuinfo").read_text(encoding="utf-8"))[0]
     processor = torch.cuda.get_device_name(device) if device.type == "cuda" else processor
     code = {"enas": __version__, "commit": commit, "python": platform.python_version(), "torch": torch.__version__}
-    now = datetime.now().astimezone().isoformat(timespec="seconds")
+    now = datetime.now().astimezone().isoformat()
     write_json(path, {**read_or_empty(path), now: {**code, "processor": processor}})
 
 
@@ -103,9 +101,7 @@ def find_run(settings: Mapping[str, Any], modes: Collection[str] = TRAINING, fla
     if there:
         raise UserError(f"{there[0]}: not a run folder: params.json is missing")
     known = _runs_in(log_dir)
-    names = ", ".join(folder.name for folder in known[:LISTED])
-    more = f" and {len(known) - LISTED} more" if len(known) > LISTED else ""
-    others = f"; there are {names}{more}" if names else ""
+    others = f"; the newest are {', '.join(folder.name for folder in known[:LISTED])}" if known else ""
     raise NotFoundError(f"{flag} {load_path}: no such run, neither as a path nor in {log_dir}{others}")
 
 
@@ -149,20 +145,12 @@ def _runs_in(log_dir: str | Path) -> list[Path]:
     return sorted((params.parent for params in Path(log_dir).glob("*/params.json")), key=_age, reverse=True)
 
 
-def _age(folder: Path) -> tuple[datetime, int, str, str]:
-    """Return when a run was begun, by machine.json, else by the local time in its name; long ago without either.
-
-    The rest puts runs of one second and copies in order, by the time and the number at the end of the name.
-    """
+def _age(folder: Path) -> tuple[datetime, int, str]:
+    """Return when a run was begun, by machine.json, and its name, by which damaged ones are in order."""
     moment = datetime.fromtimestamp(0, UTC)
-    with suppress(ValueError, OverflowError):
-        moment = datetime.strptime(NAME.sub(r"\1", folder.name), TIME).astimezone()
-    for one in read_or_empty(folder / MACHINE):  # local times come twice when clocks are set back
-        with suppress(ValueError, OverflowError):
-            moment = datetime.fromisoformat(one).astimezone()
-            break
-    end = NAME.sub(r"\1\2", folder.name)
-    return moment, len(end), end, folder.name  # TIME-2 is longer than TIME, and TIME-10 than TIME-9
+    with suppress(ValueError, OverflowError, StopIteration):
+        moment = datetime.fromisoformat(next(iter(read_or_empty(folder / MACHINE)))).astimezone()
+    return moment, len(folder.name), folder.name  # TIME-2 is longer than TIME, and TIME-10 than TIME-9
 
 
 def check_same_data(folder: Path, dataset: str, identity: Identity) -> None:

@@ -100,6 +100,7 @@ class Run(dict[str, Any]):
     def _changed_by(self, function: Callable[..., object], changes: dict[str, Any]) -> Self:
         self._training = None  # its weights are the old ones
         function(self.folder, **{**self._here, **changes})
+        self.clear()
         self.update(read_json(self.folder / "results.json"))
         return self
 
@@ -152,6 +153,7 @@ class Run(dict[str, Any]):
 Hook = Callable[[Run, dict[str, Any]], Mapping[str, float] | None] | None
 
 
+@quietable
 def load(load_path: str | Path, *, log_dir: str | Path = "logs", **here: Any) -> Run:
     """Return the run that `load_path` names, a path or a name in `log_dir`; if empty, the newest there.
 
@@ -337,7 +339,7 @@ def resume(load_path: str | Path, on_epoch: Hook = None, **changes: Any) -> Run:
         trainer.logbook.info(f"run {folder}: resumed in epoch {trainer.progress.epoch + 1}")
         if saved.max_epoch != config.max_epoch:
             longer = f"max_epoch {config.max_epoch} instead of {saved.max_epoch}"
-            trainer.logbook.info(f"{longer}: schedules over the whole run change")
+            trainer.logbook.info(f"{longer}; schedules over the whole run, if any, change")
         return _finished(trainer, on_epoch)
 
 
@@ -384,7 +386,7 @@ def test(load_path: str | Path, **changes: Any) -> dict[str, Any]:
         if is_scratch and not dag_path:
             return _test_scratch(trainer)
         final = _final_or_given(folder, config, dag_path, is_scratch)
-        trainer.header["finalists"] = final.finalists
+        trainer.header |= {"finalists": final.finalists} if final.finalists else {}
         trainer.take(final.architecture, task.evaluate(final.architecture, "valid"))
         results = {**trainer.results(), f"test_{task.metric.name}": task.evaluate(final.architecture, "test")}
         return _report(trainer, results, "tested", is_written=not dag_path)

@@ -21,8 +21,8 @@ from enas.settings import ConfigLike
 Make = Callable[[Any, ConfigLike], Controller[Any]]  # from a space of decisions, and settings, to the controller
 RUNNING = """
 The search normalised by the statistics of each batch. Here running statistics of training {} take their place, so that
-an answer does not depend on its neighbours. Validation with the weights here: {:.4f} with batch statistics, {:.4f} with
-running ones."""
+an answer does not depend on its neighbours. Validation with the weights here{}: {:.4f} with batch statistics, {:.4f}
+with running ones."""
 
 
 @dataclass(frozen=True)

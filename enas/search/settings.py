@@ -23,11 +23,12 @@ SEARCHING = {"mode": "train"}
 TRAINED = {"train_type": _Except(["other than random"]), **SEARCHING}
 THETA = {"train_type": _Except(["other than random, evolution, local_search"]), **SEARCHING}
 REINFORCE = {"train_type": _Except(["other than random, evolution, local_search, ppo"]), **SEARCHING}
-LSTM = THETA | {"controller_type": "lstm"}
+LSTM = THETA | {ANY_OF: {"controller_type": "lstm", "train_type": "ppo"}}
 ADAM = THETA | {"controller_optim": "adam"}
 CONSTANT = THETA | {"controller_lr_cosine": False}
 COSINE = THETA | {"controller_lr_cosine": True}
 RANKING = {"mode": ("train", "derive")}
+WITH_SHARED = {"mode": ("train", "derive", "test")}
 DERIVING = {"mode": ("train", "derive", "train_scratch")}
 FINALISTS = {"mode": ("derive", "train_scratch")}
 WITH_FINALISTS = FINALISTS | {"derive_finalists": ABOVE_ZERO}
@@ -78,7 +79,10 @@ class BatchConfig(LengthConfig):
 
     batch_size: int = setting(64, "sequences or images in a minibatch, in training and in evaluation", at_least=1)
     reward_batch_size: int = setting(
-        0, "sequences or images in a minibatch of rewards; 0 is batch_size", at_least=0, only=TRAINED
+        0,
+        "sequences or images in a minibatch of rewards, images also of deriving; 0 is batch_size",
+        at_least=0,
+        only=SEARCHING | {ANY_OF: {"train_type": TRAINED["train_type"], "network_type": "cnn"}},
     )
 
 
@@ -100,7 +104,9 @@ class TrainerConfig(LengthConfig):
         4, "derive, evaluate, draw and save every this many epochs", at_least=1, only=SEARCHING, again=SEARCHES
     )
     max_save_num: int = setting(4, "newest checkpoints to keep, in addition to the best", at_least=1, again=TRAINING)
-    log_step: int = setting(50, "steps from one point of a TensorBoard curve to the next", at_least=1, again=TRAINING)
+    log_step: int = setting(
+        50, "steps or architectures from one point of a curve to the next", at_least=1, again=TRAINING
+    )
     shared_num_sample: int = setting(1, "architectures in a step of the shared parameters", at_least=1)
     uniform_over: str = setting(
         "functions",

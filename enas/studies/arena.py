@@ -39,7 +39,7 @@ CHANCE = "uniform"  # the strategy with which all others are compared
 SKIPS = {"cnn_skip_target", "cnn_skip_weight"}  # of a controller of macro networks
 PARTS = (ControllerConfig, ReinforceConfig, ControllerOptimConfig)
 # Looks have no epochs, and so no schedule.
-READ = {one.name for part in PARTS for one in fields(part) if not one.name.startswith("controller_lr_")}
+READ = {one.name for part in PARTS for one in fields(part)} - {"controller_type"}
 
 
 @undisturbed()
@@ -61,7 +61,9 @@ def compare(**settings: Any) -> dict[str, Any]:
         print(f"no effect on looks: {', '.join(sorted(idle))}")
     if given.get("load_path"):
         run = str(find_run(given, ("train",)))
-        config = saved_config(Path(run)).replace(**kept, controller_lr_cosine=False)
+        config = saved_config(Path(run))
+        constant = {"controller_lr": config[ControllerOptimConfig].rate(1), "controller_lr_cosine": False}
+        config = config.replace(**constant | kept)
     elif study.table:
         small = {name: one for name, one in read_preset("small").items() if name in READ}
         config = open_table(study.table, given.get("data_dir", "data")).config.replace(**{**small, **kept})

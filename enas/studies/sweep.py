@@ -11,6 +11,7 @@ from enas.errors import TrainingDivergedError
 from enas.runs import run
 from enas.settings import USE
 from enas.studies.truth import digest_of, side_by_side
+from enas.terminal import quietable
 
 
 class Table(list[dict[str, Any]]):
@@ -41,6 +42,7 @@ class Runs(list[run.Run]):
         return table
 
 
+@quietable
 def sweep(config: Config, *, seeds: int = 1, jobs: int = 1, **varied: list[Any]) -> Runs:
     """Search with each combination of the settings in `varied` and the seeds 1, 2, …, `jobs` runs at once.
 
