@@ -103,9 +103,7 @@ class MacroConfig(_SizeConfig):
     cnn_hid: int = setting(
         0, f"cnn, searching: filters of the first layers; 0 is {_both(FILTERS)}", at_least=0, only=WITH_SHARED
     )
-    cnn_dropout: float = setting(
-        0.1, "cnn, searching: dropout before the classifier", at_least=0, below=1, only=WITH_SHARED
-    )
+    cnn_dropout: float = setting(0.1, "cnn, searching: the classifier's dropout", at_least=0, below=1, only=WITH_SHARED)
     cnn_operations: tuple[str, ...] = setting((), "cnn: operations, separated by commas; none is all", kind=SPACE)
 
     @property

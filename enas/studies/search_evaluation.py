@@ -264,8 +264,7 @@ class _Evaluation:
             reached |= {f"{prefix}scores": scores, f"{prefix}ranks": ranks.tolist()}
             reached |= {f"{prefix}in_{best}": float(np.mean(ranks <= num)) for best, num in self.best.items()}
             if self.config.longer > 1 and name in LONGER:
-                different = found[:1] if name == "lstm" else found
-                known = self.long.scores(split, self.truth_seeds)
+                different, known = found[:1] if name == "lstm" else found, self.long.scores(split, self.truth_seeds)
                 reached[f"long_{prefix}scores"] = [known[one] for one in different]
         if name in HALVING_SEEDS:
             reached["drawn"] = [len(self.outcomes[self._key(name, seed)]["architectures"]) for seed in self.seeds]
