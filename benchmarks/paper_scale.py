@@ -172,7 +172,7 @@ def _record(name: str, call: Call, folder: Path, roundings: list[int], total: di
         too_large = f"stopped: with 8 bits a weight its state exceeds {call.megabytes:g} MB"
         total["note"] = f"weights carried in {bits} bits" if bits else too_large
     total |= {"epochs": progress["epoch"], "of": saved_config(folder).max_epoch}
-    total |= {"architecture": progress["architecture"], "seconds": round(progress["seconds"], 1)}
+    total |= {"architecture": progress["architecture"], "seconds": round(progress["wall_seconds"], 1)}
     fresh = call.rows.new(name, progress["history"], 1 if call.small else EPOCHS_A_ROW)
     call.rows.append(name, [{**row, "rounded": roundings} for row in [*fresh, total]])
     if total["ended"]:

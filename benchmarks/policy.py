@@ -68,7 +68,7 @@ def searched(settings: dict[str, Any]) -> dict[str, Any]:
                 outcome["probabilities"].append([float(f"{chance:.4g}") for chance in chances])
             if entry["epoch"] < config.max_epoch:
                 return
-            outcome["seconds"] = training.cpu_seconds()
+            outcome["seconds"] = training.clocks()["cpu_seconds"]
             outcome["shared"] = [round(score, 3) for score in run.score([*number])]
             for name, is_uniform in (("candidates", False), ("candidates_uniform", True)):
                 more = {"derive_shortlist": CANDIDATES, "derive_uniform": is_uniform}

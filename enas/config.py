@@ -273,11 +273,11 @@ def read_preset(name: str, above: tuple[str, ...] = ()) -> dict[str, Any]:
         raise NotFoundError(f"config {name}: no such preset; there are {', '.join(known)}{near}")
     try:
         tree = ast.parse(read_text(path))
-    except SyntaxError as error:
+    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:  # numbers or nests may be too long
         raise UserError(f"{path}: not a Python file: {error}") from None
     own: dict[str, Any] = {}
     for node in tree.body:
-        with suppress(ValueError, TypeError):  # no literal
+        with suppress(ValueError, TypeError, RecursionError, MemoryError):  # no literal, or a nest of thousands
             match node:
                 case ast.Expr(ast.Constant(str())):  # a docstring
                     continue

@@ -415,6 +415,18 @@ def test_an_interrupted_ablation_that_trains_goes_on(at_home, trained):
     assert len(list(folder.parent.iterdir())) == 1
 
 
+@pytest.mark.parametrize("rows", [{}, [{"validation_perplexity": "good"}], "rows"])
+def test_rows_that_were_edited_are_named(at_home, trained, capsys, rows):
+    argv = [f"--load_path={trained}", "--max_batches=1"]
+    assert node_removal(argv) == 0
+    path = next(at_home.glob("analysis_results/node_removal/*/results.json"))
+    content = json.loads(path.read_text())
+    edited = [{**content["rows"][0], **row} for row in rows] if isinstance(rows, list) else rows
+    path.write_text(json.dumps({**content, "rows": edited}))
+    status = node_removal(argv)
+    assert status == 0 if rows == {} else f"{path.relative_to(at_home)}: " in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("trouble", tiny.TROUBLES)
 def test_the_trouble_of_one_variant_is_a_row_that_says_so(at_home, monkeypatch, capsys, trouble):
     bad, settings = GIVEN["rnn"].remove_node(2), settings_of("rnn", at_home, dag_path="given.json", **BUDGET)

@@ -55,6 +55,7 @@ def frames_of(path: Path) -> list[Image.Image]:
         (3, 3, [330, 330, 2000]),
         (2, 0.25, [4000] * 2),
         (2, 1e-9, [655350] * 2),
+        (2, 1e-310, [655350] * 2),
         (1, 2, [2000]),
     ],
 )
@@ -65,7 +66,15 @@ def test_the_last_frame_lasts_two_seconds_or_longer(run, tmp_path, max_frame, fp
 
 
 def test_frames_are_one_an_epoch_in_order_and_other_files_are_none(run):
-    for name in ("1-5-nan-best", "1-6-inf-best", "4-1599-1.0-best", "mine", "7-7-3.0-worst", "mine-1-best"):
+    for name in (
+        "1-5-nan-best",
+        "1-6-inf-best",
+        "4-1599-1.0-best",
+        "mine",
+        "7-7-3.0-worst",
+        "mine-1-best",
+        "²-1-3.0-best",
+    ):
         (run / "networks" / f"{name}.png").touch()
     assert [path.stem for path in find_pictures(run)] == ["1-6-inf-best", *NAMES]
 

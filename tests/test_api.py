@@ -7,6 +7,7 @@ import math
 import pickle
 import random
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -116,6 +117,29 @@ def test_what_was_derived_is_trained_and_weights_of_one_architecture_score_no_ot
     own = {"mode": "single", "dag_path": str(scratch.folder / "architecture.json")}
     single = enas.train(Config(**tiny.settings(folder.parents[1], **own, **SHORT)))
     assert single["mode"] == "single" and single.architecture == scratch.architecture
+
+
+def test_a_run_is_its_results_json_after_each_method(folder):
+    run = enas.load(folder)
+    assert "finalists" in run.derive() and "finalists" not in run.resume(max_epoch=3)
+    assert run.results == tiny.results(folder)
+    assert "finalists" not in run.test() and run == tiny.results(folder)
+
+
+def test_quiet_loads_and_sweeps_print_nothing(folder, tmp_path, capsys):
+    run = enas.load("", log_dir=folder.parent, quiet=True)
+    assert run.sample(1)
+    enas.sweep(Config(**tiny.settings(tmp_path, **SHORT)), quiet=True)
+    assert capsys.readouterr() == ("", "")
+
+
+def test_printed_commands_can_be_copied(tmp_path, capsys):
+    folder = tiny.run_in(tmp_path, **SHORT, log_dir=str(tmp_path / "my runs"))
+    lines = dict(
+        line.split(":", 1) for line in capsys.readouterr().out.splitlines() if "logdir" in line or "-m" in line
+    )
+    assert lines.keys() == {"curves", "from scratch", "page", "module"}
+    assert all(str(folder) in shlex.split(line) for line in lines.values())
 
 
 def test_a_run_goes_on_with_its_weights_and_on_another_machine(folder, tmp_path):
@@ -337,7 +361,7 @@ def test_a_run_of_a_sweep_that_was_killed_at_once_begins_anew(tmp_path):
 def test_a_killed_run_that_another_process_holds_is_left_alone(tmp_path):
     config = Config(**tiny.settings(tmp_path, **SHORT))
     (run,) = enas.sweep(config)
-    for path in run.folder.glob("checkpoints/*"):
+    for path in (*run.folder.glob("checkpoints/*"), run.folder / "results.json"):  # before its first checkpoint
         path.unlink()
     with run_folder.only_user(run.folder), tiny.refused("another process is at work"):
         enas.sweep(config)
@@ -425,7 +449,31 @@ def test_a_run_has_the_name_that_it_was_given_and_is_found_as_the_newest(tmp_pat
     assert re.fullmatch(r"tiny_orig_\d{4}.*", scratch.folder.name)  # a name is of one run
 
 
-@pytest.mark.parametrize("content", ["", "{}", "[]", "[1]", '{"x": 1}', "null"])
+@pytest.mark.parametrize("content", ["", '{"a": 1}', "[]"])
+def test_a_folder_of_something_else_is_not_replaced_by_a_run_of_its_name(tmp_path, content):
+    mine = tmp_path / "logs" / "mine"
+    mine.mkdir(parents=True)
+    (mine / "data.json").write_text(content)
+    before = tiny.tree(mine)
+    with tiny.refused("mine: exists already; give another --name"):
+        tiny.run_in(tmp_path, **SHORT, name="mine")
+    assert tiny.tree(mine) == before
+
+
+def test_a_name_is_free_until_a_run_has_its_first_checkpoint(tmp_path):
+    """A full disk or a kill may leave an empty folder, or the digests of the data."""
+    begun = tmp_path / "logs" / "begun"
+    begun.mkdir(parents=True)
+    (begun / ".lock").touch()
+    folder = tiny.run_in(tmp_path, **SHORT, name="begun")
+    shutil.rmtree(folder / "checkpoints")  # to save room: the results are worth keeping
+    with tiny.refused("begun: exists already"):
+        tiny.run_in(tmp_path, **SHORT, name="begun")
+    (folder / "results.json").unlink()
+    assert tiny.results(tiny.run_in(tmp_path, **SHORT, name="begun"))["epoch"] > 0
+
+
+@pytest.mark.parametrize("content", ["", "{}", "[]", "[1]", "null"])
 def test_a_damaged_machine_json_ends_nothing(folder, content):
     named = folder.rename(folder.with_name("own"))
     (named / "machine.json").write_text(content)

@@ -112,10 +112,6 @@ def test_markov_is_the_language_of_the_example(tmp_path):
         (partial(make_markov, num_tokens=9), "num_tokens is 9; it must be at least 10"),
         (partial(make_markov, num_words=1), "num_words is 1; it must be between 2 and"),
         (partial(make_markov, num_words=10_000), "num_words is 10000; it must be between 2 and"),
-        (
-            partial(make_shapes, num_images=dict.fromkeys(SPLITS, 9)),
-            "num_images has a split of 9; it must be at least 10",
-        ),
     ],
 )
 def test_impossible_sizes_are_refused(make, says, tmp_path):

@@ -142,7 +142,7 @@ def test_without_a_name_the_newest_run_is_taken(folder, tmp_path, monkeypatch, c
     for name, output in outputs.items():
         words = [name, "--output", f"other_{output}", "--log_dir", "nowhere"]
         line = tiny.refusal(words, tmp_path, capsys, tiny.command_line)
-        assert line.startswith("error: nowhere: holds no runs; name a run with --")
+        assert line.startswith("error: nowhere: holds no runs; name one with --")
 
 
 def test_the_newest_run_that_fits_is_found_behind_runs_that_cannot_be_read(folder, tmp_path, capsys):

@@ -3,6 +3,7 @@
 import ast
 import dataclasses
 import json
+import math
 import re
 from pathlib import Path
 
@@ -103,7 +104,6 @@ PAIRS = {"controller_num_aggregate": 2, "controller_max_step": 4}
         ({"num_blocks": "1"}, r"^num_blocks is '1'; .*int"),
         ({"wandb": 1}, r"^wandb is 1; .*bool"),
         ({"shared_lr": [1]}, r"^shared_lr is .*float"),
-        ({"shared_lr": float("inf")}, r"^shared_lr is inf; .*finite"),
         ({"shared_norm_bound": 0.0}, r"^shared_norm_bound is 0.0; .*above 0"),
         ({"size_beta": 0.1}, r"^size_beta is 0.1; .*at most 0"),
         ({"scratch_cnn_dropout": 1.0}, r"^scratch_cnn_dropout is 1.0; .*below 1"),
@@ -138,6 +138,8 @@ PAIRS = {"controller_num_aggregate": 2, "controller_max_step": 4}
         ({**PAIRS, "baseline": "leave_one_out", "controller_max_step": 1}, r"controller_max_step is 1; .* at least 2"),
         ({"derive_finalists": 3}, r"derive_finalists is 3; .*derive_shortlist, which is 1"),
         ({"derive_shortlist": 3, "derive_finalists": 3, "reward": "own"}, r"derive_finalists ranks .*, not by reward"),
+        *(({name: 10**19}, f"{name} is too large") for name in ("max_epoch", "controller_hid", "derive_max_batches")),
+        *(({"shared_lr": value}, "shared_lr is too large, or no number") for value in (1e31, math.inf, math.nan)),
         ({"shared_hidden": 3}, r"unknown setting shared_hidden; did you mean shared_hid\?"),
     ],
     ids=str,
@@ -219,6 +221,9 @@ def test_a_preset_gives_way_to_the_train_type():
         ("num_blokcs = 5", [], r"config .*preset.py: .*did you mean num_blocks\?"),
         ("num_blocks = '5'", [], r"config .*preset.py: num_blocks is '5'"),
         ("num_blocks = = 5", [], r"preset\.py: not a Python file"),
+        (f"num_blocks = {'(' * 5000}1{')' * 5000}", [], r"preset\.py: not a Python file"),
+        (f"num_blocks = {'-' * 5000}1", [], r"preset\.py(: not|, line 1: a config)"),  # by Python
+        (f"shared_lr = 0x{'F' * 5000}", [], r"preset\.py: shared_lr is too large"),
         *(
             (text, [], r"preset\.py, line 1: a config file holds lines like")  # it is read, and not run
             for text in (

@@ -1,6 +1,7 @@
 """Weights mean something on the data they were trained on: other data is refused, and the line says what differs."""
 
 import json
+import os
 import shutil
 
 import pytest
@@ -9,6 +10,7 @@ from tiny import run_command
 
 from enas.cnn.batches import FileImages, MemoryImages
 from enas.cnn.images import load_images
+from enas.data.identity import READ
 from enas.rnn.text import load_corpus
 from enas.runs import run
 
@@ -84,3 +86,22 @@ def test_images_are_the_same_in_memory_and_on_disk(tmp_path):
     here, there = (load_images("tiny", data_dir=tmp_path, memory_limit=limit) for limit in (2**30, 0))
     assert type(here.train) is MemoryImages and type(there.train) is FileImages
     assert here.identity == there.identity
+
+
+def test_a_change_behind_the_first_bytes_of_an_image_is_seen_by_its_size(tmp_path):
+    tiny.write_images(tmp_path / "tiny")
+    path = tmp_path / "tiny" / "train" / "red" / "0.png"
+    path.write_bytes(path.read_bytes() + bytes(READ))
+    before = load_images("tiny", data_dir=tmp_path).identity
+    path.write_bytes(path.read_bytes() + b"more")
+    assert load_images("tiny", data_dir=tmp_path).identity.changes_since(vars(before)) == ["the train split"]
+
+
+def test_names_of_images_need_not_be_utf_8_and_names_of_classes_must(tmp_path):
+    tiny.write_images(tmp_path / "tiny")
+    red = tmp_path / "tiny" / "train" / "red"
+    (red / "0.png").rename(red / os.fsdecode(b"caf\xe9.png"))
+    assert len(load_images("tiny", data_dir=tmp_path).train) == 24
+    red.rename(red.with_name(os.fsdecode(b"caf\xe9")))
+    with tiny.refused("a class is 'caf\\udce9'; it must be UTF-8"):
+        load_images("tiny", data_dir=tmp_path)

@@ -222,7 +222,7 @@ def test_a_disk_that_does_not_know_flock_is_locked_by_a_file(tmp_path, monkeypat
     for _ in range(2):  # again, once the first one is out
         with pytest.warns(UserWarning, match="SoftFileLock"):
             held = only_user(tmp_path)
-        with held, tiny.refused("another process is at work on this run"):
+        with held, tiny.refused("another process is at work on it"):
             only_user(tmp_path)
 
 

@@ -264,20 +264,25 @@ def test_workers_of_an_evaluation_load_it_too(home, capsys):
         ("nowhere.py", "use nowhere.py: no such module"),
         ("a/b", "use a/b: no such module"),
         ("..", "use ..: no such module"),
+        (".hidden.py", "use .hidden.py: no such module"),
+        ("leaves.py", "use leaves.py: it ends the program; let it do so if __name__ == '__main__' alone"),
         ("json.py", "use json.py: another module json is loaded already; rename the file"),
     ],
 )
 def test_a_module_that_cannot_be_used_is_named(home, capsys, use, says):
     (home / "json.py").write_text("")
+    (home / "leaves.py").write_text("import sys\nsys.exit(0)\n")
     assert says in tiny.refusal(["search", "--use", use], home, capsys, lambda words: command(*words))
 
 
 def test_no_file_loads_code(home, capsys):
-    """Neither the settings of a run nor a preset: the module would write a file."""
+    """Neither the settings of a run, nor a preset, nor a table: the module would write a file."""
     (home / "my_trap.py").write_text("open('sprung', 'w')\n")
     (home / "trap.py").write_text("use = ['my_trap']\n")
-    assert command("search", "--config", "trap.py") == 2
-    assert "config trap.py uses my_trap: give --use my_trap" in capsys.readouterr().err
+    (home / "trap.json").write_text('{"settings": {"use": ["my_trap"]}, "data": {}, "rows": []}')
+    for words, file in ((("search", "--config"), "config trap.py"), (("strategies", "--table"), "trap.json")):
+        assert command(*words, file.split()[-1]) == 2
+        assert f"{file} uses my_trap: give --use my_trap" in capsys.readouterr().err
     assert not (home / "sprung").exists()
 
 

@@ -146,3 +146,7 @@ def test_a_resumed_run_keeps_what_it_began_with_and_one_from_scratch_chooses_ane
     execute(**scratch)
     params = tiny.params(tiny.only_run(tmp_path / "scratch"))
     assert (params["precision"], params["num_threads"]) == ("float32", 1)
+    monkeypatch.setenv(probe.THREADS_VARIABLE, "4")
+    execute(load_path=str(folder), max_epoch=4)  # the environment wins over the run, and what is given over both
+    execute(load_path=str(folder), max_epoch=5, num_threads=1)
+    assert threads == [2, 4, 1]

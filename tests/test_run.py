@@ -139,7 +139,7 @@ def test_two_processes_on_one_run_are_refused_in_a_line(folder, capsys):
     for words in (["--mode", "derive"], ["--mode", "test"], ["--max_epoch", "3"]):
         with run_folder.only_user(folder):
             line = tiny.refusal(["--load_path", str(folder), *words], folder, capsys)
-        assert line == f"error: {folder}: another process is at work on this run; wait for its end, or stop it\n"
+        assert line == f"error: {folder}: another process is at work on it; wait for its end, or stop it\n"
     assert main(["--load_path", str(folder), "--mode", "derive"]) == 0
 
 
@@ -148,7 +148,7 @@ def test_a_new_run_is_locked_before_the_trials_of_its_machine(tmp_path, monkeypa
     tried = opening._tried
 
     def while_trying(config, *rest):
-        with tiny.refused("another process is at work on this run"):
+        with tiny.refused("another process is at work on it"):
             run_folder.make_run_folder(config, Identity("names", (), {}))
         return tried(config, *rest)
 

@@ -16,8 +16,11 @@ from enas.rnn.cell import RNNCell
 from enas.rnn.lstm import LSTMBaseline
 from enas.rnn.problem import PROBLEM, cost, load_data, nearest_lstm
 from enas.rnn.task import LanguageTask
+from enas.runs import run
+from enas.search.checkpoint import Checkpoints
 
 CELL = RNNCell(("tanh", "ReLU", "identity"), (0, 0))
+PAIR = RNNCell(("tanh", "ReLU"), (0,))
 
 
 def scripted(trainer, scores: list[float]):
@@ -161,15 +164,34 @@ def test_the_best_epoch_is_reported_and_tested(tmp_path):
     assert results["num_parameters"] == sum(weight.numel() for weight in trainer.task.model.parameters())
 
 
-def test_the_average_of_the_best_epoch_is_tested(tmp_path):
+@pytest.mark.parametrize("is_averaged", [True, False])
+def test_the_weights_of_the_best_epoch_are_tested_scored_and_exported(tmp_path, is_averaged):
+    """It is neither the first nor the last; its average, where there is one, takes the place of its weights."""
+    changes = {"shared_lr": 15.0, "random_seed": 2, "scratch_asgd_patience": 0}
+    changes = {"shared_lr": 30.0, "random_seed": 3, "scratch_asgd_patience": 1} if is_averaged else changes
+    changes |= {"max_epoch": 6, "shared_max_step": 4}
+    made = run.train(Config(**tiny.settings(tmp_path, mode="single", **changes)), PAIR, quiet=True)
+    assert 1 < made["best_epoch"] < 6
+    state = Checkpoints(made.folder / "checkpoints").best()[1]
+    assert (state["average"] is not None) == is_averaged
+    weights = dict(state["task"]["model"])
+    if is_averaged:
+        weights = {name: state["average"][f"module.{name}"] for name in weights}
+    trainer = tiny.scratch_trainer(tmp_path / "other", PAIR, **changes)
+    trainer.task.model.load_state_dict(weights)
+    for split in ("valid", "test"):
+        assert made.score([PAIR], split) == [trainer.task.evaluate(PAIR, split)]
+    assert made["validation_perplexity"] == trainer.task.evaluate(PAIR, "valid")
+    assert made.test()["test_perplexity"] == trainer.task.evaluate(PAIR, "test")
+    assert torch.equal(run.exported(made.folder)[0].weights["embedding"], weights["embedding"])
+
+
+def test_a_best_epoch_before_the_average_has_none(tmp_path):
     trainer = tiny.scratch_trainer(tmp_path, CELL, max_epoch=4, scratch_asgd_patience=1)
-    evaluate = trainer.task.evaluate
-    scripted(trainer, [5.0, 6.0, 7.0, 1.0]).train()  # averages from epoch 3 on, best at 4
-    trainer.task.evaluate = evaluate
+    scripted(trainer, [1.0, 5.0, 6.0, 7.0]).train()
+    assert trainer.average is not None
     trainer.load_best()
-    score = trainer.score(CELL, "test")
-    trainer.average = None
-    assert score != evaluate(CELL, "test")
+    assert trainer.average is None
 
 
 def test_a_run_without_a_finite_validation_is_not_tested(tmp_path):

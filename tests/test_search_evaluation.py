@@ -26,6 +26,7 @@ from enas.config import Config
 from enas.report.page import report
 from enas.rnn.cell import FlexibleRNNSpace, RNNCell, RNNSpace
 from enas.rnn.task import LanguageTask
+from enas.runs.folder import only_user
 from enas.runs.opening import read_run
 from enas.search.cost import Cost
 from enas.studies import search_evaluation, truth
@@ -176,10 +177,23 @@ def test_an_infinite_score_is_none_at_once_as_when_the_table_is_read(tmp_path):
         assert math.isnan(one.runs[0, 1]["validation"]) and one.runs[0, 1]["test"] == 2.0
 
 
+def test_two_evaluations_do_not_write_one_table(tmp_path):
+    table = Table(tmp_path / "cells.json", Config())
+    table.add([RNNCell(("tanh",), ())])
+    with only_user(table.path), tiny.refused("cells.json: another process is at work on it"):
+        table.train([(0, 1)], lambda *_: None)
+    results = {"validation": 2.0, "test": 2.0, "seconds": 1.0}
+    table.train([(0, 1)], lambda tasks, done, _: [done(pair, results) for pair in tasks])
+    with only_user(table.path):
+        table.train([(0, 1)], lambda *_: None)  # nothing is left to write
+
+
 def test_a_table_that_diverged_as_a_whole_is_said(home, tmp_path, capsys):
+    """Its file is left to other settings, which may do better."""
     argv = tiny.flags(settings(home, tmp_path, num_truth=2, methods=("search", "uniform")))
     with tiny.in_call(search_evaluation.run, "train", lambda *_: True, tiny.diverge):
         assert main(argv) == 2
+    assert not (tmp_path / "cells.json").exists()
     assert "cells.json: no training has a score: training diverged" in capsys.readouterr().err
 
 

@@ -509,7 +509,7 @@ def test_several_in_a_row_roll_back_with_half_the_learning_rate(tmp_path):
     trainer.load_state_dict = lambda state: (load(state), restored.append(_weights(trainer.task.model)))
     time.sleep(0.3)
     trainer.train_shared()
-    assert trainer.wall_seconds() >= 0.3  # what is rolled back takes its time all the same
+    assert trainer.clocks()["wall_seconds"] >= 0.3  # what is rolled back takes its time all the same
     assert tiny.difference(restored, [saved]) is None
     assert (trainer.progress.rollbacks, trainer.progress.lr_scale) == (1, 0.5)
     assert trainer.progress.skipped == SKIPS_BEFORE_ROLLBACK
@@ -575,7 +575,7 @@ def test_seconds_of_a_core_are_summed_over_resumes(tmp_path, monkeypatch):
     clock[0] = 50.0
     trainer.load_state_dict(state)
     clock[0] = 52.0
-    assert trainer.cpu_seconds() == trainer.state_dict()["progress"]["cpu_seconds"] == 5.0
+    assert trainer.clocks()["cpu_seconds"] == trainer.state_dict()["progress"]["cpu_seconds"] == 5.0
 
 
 @pytest.mark.parametrize("mode", ["train", "train_scratch"])

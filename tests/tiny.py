@@ -336,7 +336,7 @@ def newest_state(folder: Path) -> dict:
 
 def without_clock(state: dict) -> dict:
     """A trainer's state, its readings of the clock removed."""
-    for name in ("seconds", "cpu_seconds"):
+    for name in ("wall_seconds", "cpu_seconds"):
         del state["progress"][name]
     for entry in state["progress"]["history"]:
         del entry["wall_seconds"], entry["cpu_seconds"]

@@ -13,6 +13,7 @@ from enas.cnn.network import pixels
 from enas.data.dataset_folder import RESOURCES, SPLITS
 from enas.errors import NotFoundError, UserError
 from enas.files import MOST_PIXELS, opened
+from enas.settings import place
 from enas.terminal import progress_bar
 
 SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".webp")
@@ -72,7 +73,7 @@ def _by_class(folder: Path, notes: list[str]) -> dict[str, list[Path]]:
     folders, loose, others = _entries(folder)
     by_class = {"": loose} if loose else {}
     for class_folder in folders:
-        inner, by_class[class_folder.name], more = _entries(class_folder)
+        inner, by_class[place(class_folder.name, "a class")], more = _entries(class_folder)
         if inner or loose:
             raise _refused((inner + loose)[0], "is out of place")
         others += more

@@ -1,5 +1,6 @@
 """The folder of a dataset; built-in datasets are made on first use."""
 
+import shlex
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -46,7 +47,7 @@ class Kind:
         if name in self.others:
             return f"; {self.others[name]}"
         if name in self.downloads:
-            elsewhere = "" if data_dir == Path("data") else f" --data_dir {data_dir}"
+            elsewhere = "" if data_dir == Path("data") else f" --data_dir {shlex.quote(str(data_dir))}"
             return f"; get it with: {COMMAND} {name}{elsewhere}"
         if name in self.makers:
             return f"; remove the folder {data_dir / name}; the next run makes it again"

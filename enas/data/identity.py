@@ -1,6 +1,7 @@
 """A dataset in a few digests: trained weights mean nothing on other data."""
 
 import hashlib
+import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -65,6 +66,6 @@ def digest_of_files(paths: Iterable[Path], root: Path) -> str:
     state = hashlib.blake2b(digest_size=BYTES)
     for path in paths:
         with opened(path) as file:
-            state.update(f"{path.relative_to(root).as_posix()}\0{path.stat().st_size}\0".encode())
+            state.update(os.fsencode(f"{path.relative_to(root).as_posix()}\0{path.stat().st_size}\0"))
             state.update(file.read(READ))
     return state.hexdigest()

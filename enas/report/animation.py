@@ -18,12 +18,7 @@ LAST_FRAME_HOLDS = 2000  # milliseconds, at least
 
 
 def animate(
-    model_name: str | Path,
-    output: str | Path,
-    *,
-    max_frame: int = 20,
-    fps: float = 1.0,
-    log_dir: str | Path = "logs",
+    model_name: str | Path, output: str | Path, *, max_frame: int = 20, fps: float = 1.0, log_dir: str | Path = "logs"
 ) -> Path:
     """Make a GIF, which repeats for ever, of the pictures in a run's networks/, one an epoch; return `output`.
 
@@ -45,7 +40,7 @@ def animate(
     settings = {"model_name": model_name, "log_dir": log_dir}
     pictures = find_pictures(find_run(settings, SEARCHES, "model_name"))
     first, *others = render(select(pictures, max_frame))
-    duration = min(10 * round(100 / fps), 655_350)  # milliseconds, in the steps, and up to the most, that a GIF knows
+    duration = 10 * round(min(100 / fps, 65_535))  # milliseconds, in the steps, and up to the most, that a GIF knows
     last = max(LAST_FRAME_HOLDS, duration)
     durations = [duration] * len(others) + [last] if others else last  # Pillow takes no list of one
     with atomic_write(output) as file:

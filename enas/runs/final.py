@@ -20,12 +20,13 @@ class Final:
     finalists: Any = None  # derive_finalists and derive_rung_epoch of the derivation, if it says so
 
 
-def find_final(folder: Path, metric: str) -> Final | None:
-    """Return the architecture of the run in `folder`, which is judged by `metric`; None if results.json names none."""
+def find_final(folder: Path, metric: str, needed: type = Architecture) -> Final | None:
+    """Return the architecture of the run in `folder`, judged by `metric`; None if results.json names none as needed."""
     results, name = read_or_empty(folder / "results.json"), f"validation_{metric}"
     with suppress(UserError), reading(folder):
         score, architecture = results[name] and float(results[name]), architecture_from_dict(results["architecture"])
-        return Final(architecture, score, results.get("measured_with", ""), results.get("finalists"))
+        if isinstance(architecture, needed):
+            return Final(architecture, score, results.get("measured_with", ""), results.get("finalists"))
     return None
 
 
@@ -38,8 +39,8 @@ def pictures_of(folder: Path) -> list[Path]:
     final = read_or_empty(folder / "results.json").get("architecture")
 
     def order(path: Path) -> Any:
-        moment = [int(part) for part in path.stem.split("-")[:2] if part.isdigit()]
+        moment = [int(part) for part in path.stem.split("-")[:2] if part.isdecimal()]
         return moment, read_or_empty(folder / "architectures" / f"{path.stem}.json") == final, path.name
 
-    pictures = [path for path in (folder / "networks").glob("*-best.png") if path.stem.split("-")[0].isdigit()]
+    pictures = [path for path in (folder / "networks").glob("*-best.png") if path.stem.split("-")[0].isdecimal()]
     return list({path.stem.split("-")[0]: path for path in sorted(pictures, key=order)}.values())

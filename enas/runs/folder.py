@@ -4,6 +4,7 @@ import itertools
 import os
 import platform
 import re
+import shlex
 import shutil
 import socket
 import subprocess
@@ -18,7 +19,7 @@ from filelock import FileLock, Timeout
 
 from enas import __version__
 from enas.config import Config, all_settings, effect_notes, with_preset, without_effect
-from enas.data.identity import Identity
+from enas.data.identity import UNKNOWN, Identity
 from enas.errors import NotFoundError, UserError, refusing
 from enas.files import make_writable, read_json, read_or_empty, reading, write_json
 from enas.search.checkpoint import Checkpoints
@@ -28,7 +29,6 @@ from enas.settings import SEARCHES, SPACE, TRAINING, place
 from enas.terminal import LOGGER
 
 IDENTITY, MACHINE, LAUNCH = "data.json", "machine.json", "torchrun.json"
-LISTED = 3  # runs that the message about an unknown run names
 
 
 def make_run_folder(config: Config, identity: Identity) -> Path:
@@ -39,9 +39,9 @@ def make_run_folder(config: Config, identity: Identity) -> Path:
     """
     now = datetime.now().astimezone()
     first = Path(config.log_dir) / (config.name or f"{config.dataset}_{config.train_type}_{now:%Y-%m-%d_%H-%M-%S}")
-    if config.name and (first / IDENTITY).exists() and not any(first.glob("checkpoints/*.pt")):
+    if config.name and first.is_dir() and _is_unbegun(first):
         with only_user(first):
-            shutil.rmtree(first)  # the rest of a run that ended before its first checkpoint
+            shutil.rmtree(first)
     if config.name and first.exists():
         raise UserError(f"{first}: exists already; give another --name, or go on with that run by --load_path")
     with refusing(lambda error: f"{first}: the run folder cannot be made ({error.strerror}); choose another --log_dir"):
@@ -55,6 +55,13 @@ def make_run_folder(config: Config, identity: Identity) -> Path:
     if launched().size > 1:
         write_json(folder / LAUNCH, {"launch": _launch()})
     return folder
+
+
+def _is_unbegun(folder: Path) -> bool:
+    """Return whether a folder is empty, or the rest of a run that ended before its first checkpoint."""
+    shown = {path.name for path in folder.glob("[!.]*")}
+    is_ours = read_or_empty(folder / IDENTITY).keys() == vars(UNKNOWN).keys() and "results.json" not in shown
+    return not shown or (is_ours and not any(folder.glob("checkpoints/*.pt")))
 
 
 def note_machine(folder: Path, device: torch.device) -> None:
@@ -72,15 +79,16 @@ def note_machine(folder: Path, device: torch.device) -> None:
     write_json(path, {**read_or_empty(path), now: {**code, "processor": processor}})
 
 
-def only_user(folder: Path) -> AbstractContextManager[Any]:
-    """Let nobody else write into the run folder inside a block; UserError if somebody does already."""
-    make_writable(folder)
+def only_user(place: Path) -> AbstractContextManager[Any]:
+    """Let nobody else write a JSON file, or into a folder, inside a block; UserError if somebody does already."""
+    lock = place.with_name(f".{place.name}.lock") if place.suffix == ".json" else place / ".lock"
+    make_writable(lock.parent)
     try:
-        return FileLock(folder / ".lock", blocking=False).acquire()
+        return FileLock(lock, blocking=False).acquire()
     except Timeout:
-        raise UserError(f"{folder}: another process is at work on this run; wait for its end, or stop it") from None
+        raise UserError(f"{place}: another process is at work on it; wait for its end, or stop it") from None
     except OSError as error:  # some network disks have no locks
-        say([f"{folder}: cannot be locked ({error}); let no other process work on this run"])
+        say([f"{place}: cannot be locked ({error}); let no other process work on it"])
         return nullcontext()
 
 
@@ -101,7 +109,7 @@ def find_run(settings: Mapping[str, Any], modes: Collection[str] = TRAINING, fla
     if there:
         raise UserError(f"{there[0]}: not a run folder: params.json is missing")
     known = _runs_in(log_dir)
-    others = f"; the newest are {', '.join(folder.name for folder in known[:LISTED])}" if known else ""
+    others = f"; the newest are {', '.join(folder.name for folder in known[:3])}" if known else ""
     raise NotFoundError(f"{flag} {load_path}: no such run, neither as a path nor in {log_dir}{others}")
 
 
@@ -134,9 +142,8 @@ def newest_run(settings: Mapping[str, Any], modes: Collection[str] = SEARCHES, f
     if passed:
         raise passed[0]
     if not names:
-        advice = f"name a run with --{flag}, or their folder with --log_dir"
-        raise NotFoundError(f"{wanted.log_dir}: holds no runs; {advice}")
-    same = " ".join(f"--{name} {getattr(wanted, name)}" for name in fixed)
+        raise NotFoundError(f"{wanted.log_dir}: holds no runs; name one with --{flag}, or their folder with --log_dir")
+    same = " ".join(f"--{name} {shlex.quote(str(getattr(wanted, name)))}" for name in fixed)
     raise NotFoundError(f"{wanted.log_dir}: no run with {same}; make one with: python main.py {same} --mode train")
 
 

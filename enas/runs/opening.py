@@ -145,7 +145,8 @@ def _restored(config: Config, folder: Path, given: Collection[str], ranks: Ranks
     data = _load_data(config, ranks, folder)
     is_search = saved_config(folder).mode not in SCRATCH
     architecture = None if is_search else load_architecture(folder / ARCHITECTURE)
-    task, source = make_problem(config, data, architecture, device, ranks)
+    with nullcontext() if is_search else reading(folder / ARCHITECTURE, alone=False):
+        task, source = make_problem(config, data, architecture, device, ranks)
     training = make_trainer(config, data, task, source, folder, ranks)
     lines: list[str] = []  # about unreadable checkpoints
     path, state = training.checkpoints.newest(lines.append)
@@ -153,7 +154,7 @@ def _restored(config: Config, folder: Path, given: Collection[str], ranks: Ranks
         training.load_state_dict(state)
         training.results()
     if is_search:  # the architecture that results.json names is the run's
-        final = find_final(folder, training.task.metric.name)
+        final = find_final(folder, training.task.metric.name, config.space.architecture)
         plain = None if final is None else (final.architecture.to_dict(), final.score, final.measured_with)
         if (named := ranks.from_first(lambda: plain)) is not None:
             progress = training.progress

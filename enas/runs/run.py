@@ -27,7 +27,7 @@ from enas.data.dataset_folder import SPLITS
 from enas.data.identity import digest, identity_of
 from enas.data.own import divided, numbered, settings_for, write_dataset
 from enas.errors import Interrupted, RankLostError, UserError, in_one_line
-from enas.files import finite, read_json, reading, write_json
+from enas.files import finite, read_json, read_or_empty, reading, write_json
 from enas.runs.final import Final, find_final
 from enas.runs.folder import check_same_data, config_for_scratch, find_run, run_config, saved_config, say
 from enas.runs.opening import ARCHITECTURE, open_run, read_run, undisturbed
@@ -362,13 +362,11 @@ def derive(load_path: str | Path, **changes: Any) -> dict[str, Any]:
         trainer.record(derived)
         if derived.comparison:
             trainer.logbook.info(describe_comparison(derived.comparison))
-        results, before, name = trainer.results(), load(folder), f"test_{trainer.task.metric.name}"
+        results, name = trainer.results(), f"test_{trainer.task.metric.name}"
+        before = read_or_empty(folder / "results.json")
         results[name] = before.get(name) if before.get("architecture") == results["architecture"] else None
-        if derived.beaten is None:
-            return _report(trainer, results, "derived")
-        beaten, score = derived.beaten
-        trainer.logbook.info(f"the best sample validates with {format_score(score)}: {json.dumps(beaten.to_dict())}")
-        return _report(trainer, results, "keeps the architecture it had, which is no worse")
+        is_kept = results["architecture"] == known
+        return _report(trainer, results, "keeps the architecture it had, which is no worse" if is_kept else "derived")
 
 
 @quietable
@@ -403,7 +401,7 @@ def architecture_of(load_path: str | Path, **changes: Any) -> Architecture:
     names = [name for name in changes if name.startswith("derive_") or name in ("max_parameters", "max_flops")]
     asked = {name: changes[name] for name in names if changes[name] != getattr(saved, name)}
     finalists = [saved.derive_finalists, saved.derive_rung_epoch]
-    final = None if asked else find_final(folder, saved.space.metric.name)
+    final = None if asked else find_final(folder, saved.space.metric.name, saved.space.architecture)
     if final is not None and (saved.derive_finalists == 0 or final.finalists == finalists):
         return final.architecture
     here = {name: changes[name] for name in ("data_dir", "num_gpu", "num_threads", "rank_timeout") if name in changes}
@@ -486,7 +484,8 @@ def _final_or_given(folder: Path, config: Config, dag_path: str | Path, is_scrat
         raise UserError(f"{folder}: has the weights of one architecture; leave --dag_path out")
     if dag_path:
         return Final(searched_architecture(config, dag_path), None, "")
-    if (final := find_final(folder, config.space.metric.name)) is None:
+    needed = Architecture if is_scratch else config.space.architecture
+    if (final := find_final(folder, config.space.metric.name, needed)) is None:
         raise UserError(f"{folder / 'results.json'}: names no architecture; a search makes one with --mode derive")
     return final
 
@@ -562,7 +561,7 @@ def _say_found(trainer: Training, results: dict[str, Any]) -> None:
 def _say_where(trainer: Training) -> None:
     folder, space = trainer.folder, trainer.space
     said: dict[str, object] = {**trainer.logbook.output_files, "results": folder / "results.json"}
-    said |= {"log": folder / "train.log", "curves": f"tensorboard --logdir {folder}"}
+    said |= {"log": folder / "train.log", "curves": f"tensorboard --logdir {shlex.quote(str(folder))}"}
     # Commands cannot load a search space that a notebook defines.
     is_known = trainer.use_flag or space.architecture.__module__.startswith("enas.")
     if is_known and trainer.progress.architecture is not None:

@@ -33,7 +33,6 @@ class Derivation:
     comparison: dict[str, Any] = field(default_factory=dict)
     probabilities: list[list[float]] = field(default_factory=list)  # of each choice of each decision, sample mean
     problem: str = ""  # the reason why nothing was derived
-    beaten: tuple[Any, float] | None = None  # the best sample and its score, if the incumbent is derived instead
 
 
 @dataclass(frozen=True)
@@ -94,17 +93,15 @@ class Deriver:
             scores, by = own or (found.known, self.task.metric)
             chosen = next(iter(ordered({one: scores[one] for one in rivals}, by)), None)
         self._evaluate(found.known, [chosen])
-        is_beaten = first not in (None, chosen) and chosen == found.incumbent
-        beaten = (first, found.known[first]) if is_beaten else None
         score, scores = found.known.get(chosen), found.scores
         problem = "" if chosen is not None else self.size.misfits(list(scores))
         if not self.controller.is_trained:
-            return Derivation(chosen, score, problem=problem, beaten=beaten)
+            return Derivation(chosen, score, problem=problem)
         if chosen is not None and chosen not in scores:
             scores = scores | self._rank([chosen])
         comparison = self._compare(found.sampled.architectures, scores, chosen)
         probabilities = [[round(p, 4) for p in each.mean(0).tolist()] for each in found.sampled.probabilities]
-        return Derivation(chosen, score, comparison, probabilities, problem, beaten)
+        return Derivation(chosen, score, comparison, probabilities, problem)
 
     def _candidates(self, sampled: Iterable[Any], num: int) -> list[list[Any]]:
         """Return the sampled labellings of each function that keeps to the size budget, filled up by twins to `num`."""

@@ -5,6 +5,7 @@ import importlib
 import inspect
 import os
 import pkgutil
+import shlex
 import sys
 from collections.abc import Collection, Mapping
 from importlib.machinery import PathFinder
@@ -31,6 +32,8 @@ def use(names: Collection[str]) -> None:
         sys.path.insert(0, str(Path(name).resolve().parent if is_file else Path.cwd()))
         try:
             found = importlib.import_module(module)
+        except SystemExit:
+            raise UserError(f"use {name}: it ends the program; let it do so if __name__ == '__main__' alone") from None
         except ModuleNotFoundError as error:
             if not f"{module}.".startswith(f"{error.name}."):  # a module that the user's own imports
                 raise
@@ -51,7 +54,7 @@ def check_used(given: object, source: str) -> None:
     names = [str(name) for name in given] if isinstance(given, list | tuple) else []
     if any(_module(name) not in (*LOADED, *sys.modules, _main()) for name in names):
         place = f"run {Path(source).parent}" if source.endswith("params.json") else source
-        raise UserError(f"{place} uses {', '.join(names)}: give --use {','.join(names)}")
+        raise UserError(f"{place} uses {', '.join(names)}: give --use {shlex.quote(','.join(names))}")
     for name in names:
         LOADED.setdefault(_module(name), "")
 
@@ -77,7 +80,7 @@ def own_modules(config: ConfigLike) -> tuple[str, ...]:
 
 
 def _module(name: str) -> str:
-    return Path(name).stem if name.endswith(".py") else name.strip(".") or "-"  # which is no name of a module
+    return (Path(name).stem if name.endswith(".py") else name).strip(".") or "-"  # which is no name of a module
 
 
 def _main() -> str:

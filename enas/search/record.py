@@ -27,7 +27,7 @@ class Progress:
     skipped_in_a_row: int = 0
     rollbacks: int = 0
     lr_scale: float = 1.0
-    seconds: float = 0.0
+    wall_seconds: float = 0.0
     cpu_seconds: float = 0.0
     validation: float | None = None
     best: float | None = None

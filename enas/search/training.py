@@ -53,7 +53,7 @@ class Training(ABC):
         self.signum = 0  # of a signal that asks the run to stop
         # Called with an epoch's entry of the history, to which it adds the numbers that it returns.
         self.on_epoch: Callable[[dict[str, Any]], Mapping[str, float] | None] = lambda entry: None
-        self._resumed_at = time.monotonic(), time.process_time()
+        self._begun = _now()
 
     def train(self) -> dict[str, Any]:
         """Train ω and θ in turn to the end of the run or of `stop_epoch`, and return the content of results.json.
@@ -155,7 +155,7 @@ class Training(ABC):
             self._roll_back()
 
     def _roll_back(self) -> None:
-        before, clocks = self.progress, self._clocks()
+        before, clocks = self.progress, self.clocks()
         if before.rollbacks == ROLLBACKS_BEFORE_END:
             steps = f"{SKIPS_BEFORE_ROLLBACK} steps in a row were not finite, after {before.rollbacks} returns"
             advice = "lower the shared learning rate or gradient clip"
@@ -174,7 +174,7 @@ class Training(ABC):
         if is_time:
             self.check_ranks()
             is_best = self.evaluate(entry)
-        entry |= {"wall_seconds": round(self.wall_seconds(), 3), "cpu_seconds": round(self.cpu_seconds(), 3)}
+        entry |= {name: round(seconds, 3) for name, seconds in self.clocks().items()}
         self.logbook.info(describe(entry, metric, self.config.max_epoch))
         if "place" in entry:
             self.logbook.note(describe_comparison(entry))
@@ -241,16 +241,9 @@ class Training(ABC):
             "history": progress.history,
         }
 
-    def wall_seconds(self) -> float:
-        """Return the seconds of training and evaluating, including those before a resume."""
-        return self.progress.seconds + time.monotonic() - self._resumed_at[0]
-
-    def cpu_seconds(self) -> float:
-        """Return the seconds of a core that this process took, counted like `wall_seconds`."""
-        return self.progress.cpu_seconds + time.process_time() - self._resumed_at[1]
-
-    def _clocks(self) -> dict[str, Any]:
-        return {"seconds": self.wall_seconds(), "cpu_seconds": self.cpu_seconds()}
+    def clocks(self) -> dict[str, float]:
+        """Return the seconds of training and evaluating, and those of a core, both with those before a resume."""
+        return {name: getattr(self.progress, name) + now - self._begun[name] for name, now in _now().items()}
 
     def save(self, is_best: bool = False) -> None:
         """Write a checkpoint."""
@@ -293,7 +286,7 @@ class Training(ABC):
         return {
             "task": self.task.state_dict(),
             "shared_optimizer": self.shared_optimizer.state_dict(),
-            "progress": {**asdict(self.progress), **self._clocks()},
+            "progress": {**asdict(self.progress), **self.clocks()},
             "random": random_states(),
         }
 
@@ -302,6 +295,10 @@ class Training(ABC):
         self.task.load_state_dict(state["task"])
         self.shared_optimizer.load_state_dict(state["shared_optimizer"])
         self.progress = Progress(**state["progress"])
-        self._resumed_at = time.monotonic(), time.process_time()
+        self._begun = _now()
         restore_random_states(state["random"])
         self.ranks.share_device_draws(self.task.device)
+
+
+def _now() -> dict[str, float]:
+    return {"wall_seconds": time.monotonic(), "cpu_seconds": time.process_time()}

@@ -132,7 +132,7 @@ class Study:
 
     def scores_in(self, row: Row) -> Row:
         """Return the scores of results or a row, and its "trouble" if it has one: NaN where JSON has null."""
-        scores = {key: math.nan if row[key] is None else row[key] for key in self.keys.values()}
+        scores = {key: math.nan if row[key] is None else float(row[key]) for key in self.keys.values()}
         return scores | {name: row[name] for name in ("trouble",) if name in row}
 
 
@@ -188,7 +188,7 @@ def _scored(study: Study) -> list[Row]:
     with run_folder.only_user(folder):
         write_json(folder / "params.json", study.params)
         with reading(path):
-            known = read_json(path)["rows"] if path.is_file() else []
+            known = [*read_json(path)["rows"]] if path.is_file() else []
             done = {architecture_from_dict(row["architecture"]): study.scores_in(row) for row in known}
         firsts: dict[Editable, tuple[str, Editable]] = {}  # the first variant of each function
         rows: list[Row] = []

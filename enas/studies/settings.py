@@ -9,10 +9,7 @@ from enas.settings import Settings, setting
 from enas.strategies import TRAIN_TYPES
 
 # The settings of each search that differ from those of the search that is evaluated.
-SEARCHES = {
-    "search": {},
-    "random_shared": {"train_type": "random"},
-}
+SEARCHES = {"search": {}, "random_shared": {"train_type": "random"}}
 # The same of each strategy that is no train type; halving takes shorter looks than a search has.
 STRATEGIES = {
     "uniform": {"train_type": "random", "uniform_over": "functions"},

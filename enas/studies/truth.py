@@ -24,9 +24,10 @@ from enas.data.identity import digest, identity_of
 from enas.errors import UserError
 from enas.files import atomic_write, finite, read_json, reading
 from enas.runs import run
+from enas.runs.folder import only_user
 from enas.runs.opening import pick_device
 from enas.search.architecture import Architecture, architecture_from_dict
-from enas.search.own_code import names_for_workers, use
+from enas.search.own_code import check_used, names_for_workers, use
 from enas.search.record import seconds_in
 from enas.search.registry import REWARDS
 from enas.search.space import Space
@@ -66,7 +67,7 @@ class Table:
             for index, row in enumerate(content["rows"]):
                 self.architectures.append(architecture_from_dict(row["architecture"]))
                 for one in row["runs"]:
-                    self.runs[index, one["seed"]] = _result(**{key: one[key] for key in one if key != "seed"})
+                    self.runs[index, int(one["seed"])] = _result(**{key: one[key] for key in one if key != "seed"})
 
     @property
     def functions(self) -> dict[Architecture, list[int]]:
@@ -102,7 +103,8 @@ class Table:
             self.runs[pair] = _result(**finite(results))  # as it will be read
             self._save()
 
-        work(tasks, done, f"table {self.path.name}")
+        with only_user(self.path) if left else nullcontext():
+            work(tasks, done, f"table {self.path.name}")
 
     def _save(self) -> None:
         if all("trouble" in one for one in self.runs.values()):
@@ -133,7 +135,8 @@ class Table:
 def load_table(path: str | Path) -> Table:
     """Return the table in a file, for a test of another search method (docs/tables.md); UserError if it is damaged."""
     with reading(path := Path(place(path))):
-        return Table(path, Config(**read_json(path)["settings"]))
+        check_used((settings := read_json(path)["settings"]).get("use"), str(path))
+        return Table(path, Config(**settings))
 
 
 def _result(

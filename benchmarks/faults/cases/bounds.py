@@ -140,9 +140,9 @@ NUMBERS = {  # settings whose value is larger than any machine's integer; the ru
 }  # fmt: skip
 IMAGE_SIZES = {"cnn_hid": "1000000", "cnn_num_layers": "100000", "image_size": "1000000"}
 SURROUNDINGS = (
-    Case(f"--shared_max_step {10**22}", flags=("--shared_max_step", str(10**22)), stop=Stop(after=12.0),
+    Case(f"--shared_max_step {10**18}", flags=("--shared_max_step", str(10**18)), stop=Stop(after=12.0),
          status=STOPPED),
-    Case(f"--max_epoch {10**19}", flags=("--max_epoch", str(10**19), "--stop_epoch", "2"), through=SMALL_MEMORY,
+    Case(f"--max_epoch {10**18}", flags=("--max_epoch", str(10**18), "--stop_epoch", "2"), through=SMALL_MEMORY,
          limit=SHORT),
     Case("WORLD_SIZE=2 without torchrun", environment={"WORLD_SIZE": "2"}, status=(2, 3), limit=SHORT),
     Case("WORLD_SIZE=many", environment={"WORLD_SIZE": "many"}, status=EITHER, limit=SHORT),
