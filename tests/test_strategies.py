@@ -561,15 +561,21 @@ def made_with(self, space, config):
 # --- shared weights ---------------------------------------------------------------------------------------------------
 
 
-def test_a_look_at_a_run_with_its_own_reward_is_that_reward(tmp_path):
+def test_a_look_at_a_run_with_its_own_reward_is_that_reward(tmp_path, monkeypatch):
+    """Strategies learn at the first rate of the run's cosine."""
+    monkeypatch.chdir(tmp_path)
+
     def many_identities(architectures, scores):
         return torch.tensor([1.0 + one.activations.count("identity") for one in architectures])
 
     register_reward("many_identities", lambda config: many_identities)
-    run = tiny.run_in(tmp_path, reward="many_identities", max_epoch=1)
+    rate = {"controller_lr_cosine": True, "controller_lr_max": 0.04}
+    run = tiny.run_in(tmp_path, reward="many_identities", max_epoch=1, **rate)
     looks = SharedLooks(Config(**json.loads((run / "params.json").read_text())), str(run), None)
     cells = [RNNCell((name,) * 4, (0, 0, 0)) for name in ("tanh", "identity")]
     assert [looks.look(one, 1) for one in cells] == [(1.0, 1), (5.0, 1)]
+    settings = compare(load_path=str(run), queries=12, seeds=2, strategies=("enas",))["settings"]
+    assert settings["controller_lr"] == 0.04 and "controller_lr_cosine" not in settings
 
 
 @pytest.mark.slow
