@@ -9,6 +9,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from docs import reference
 from enas.config import all_settings
 from enas.runs import run
+from enas.strategies import TRAIN_TYPES
 
 
 def test_the_page_is_as_the_code_has_it(monkeypatch, tmp_path):
@@ -22,14 +23,14 @@ def test_the_page_is_as_the_code_has_it(monkeypatch, tmp_path):
 
 @pytest.fixture(scope="module")
 def folders(trained, tmp_path_factory):
-    """A search of each kind, and a training from scratch."""
+    """A search of each kind and by each strategy, and trainings from scratch."""
     place = tmp_path_factory.mktemp("reference")
     made = [trained, tiny.run_in(place, network_type="cnn", cnn_reward="log_likelihood")]
     run.derive(made[1])
     for number, search in enumerate(made[:]):
         run.train_scratch(search, log_dir=str(place / str(number)), max_epoch=1)
         made.append(tiny.only_run(place / str(number)))
-    return made
+    return [*made, *(tiny.run_in(place / name, train_type=name, max_epoch=1) for name in TRAIN_TYPES)]
 
 
 def test_every_curve_is_defined_and_drawn(folders):
