@@ -101,13 +101,14 @@ def _typed(spec: dataclasses.Field[Any], value: Any) -> Any:
         if not isinstance(value, (list, tuple)) or not all(isinstance(item, str) for item in value):
             raise UserError(f"{spec.name} is {value!r}; it must be a list of names")
         return tuple(value)
-    most = 2**63 if wanted is int else 1e30  # what machines compute with
-    if type(value) in (int, float) and not abs(value) < most:  # not shown: it may have thousands of digits
-        raise UserError(f"{spec.name} is too large, or no number; it must be below {most:.0e}")
+    if type(value) is int and abs(value) >= 2**63:  # it may have more digits than Python writes
+        raise UserError(f"{spec.name} is out of range; an integer has at most 63 bits here")
     if wanted is float and type(value) is int:
         value = float(value)
     if type(value) is not wanted:
         raise UserError(f"{spec.name} is {value!r}; it must be of type {wanted.__name__}")
+    if isinstance(value, float) and not abs(value) < float("inf"):
+        raise UserError(f"{spec.name} is {value!r}; it must be a finite number")
     return value
 
 

@@ -151,7 +151,7 @@ def test_what_it_refuses(run, tmp_path, capsys, monkeypatch, wrong, says):
     ("left", "says"),
     [
         ({}, "no pictures; a run draws one"),
-        ({f"{NAMES[0]}.dot": b"digraph {}"}, "its pictures are still .dot files, because Graphviz was missing"),
+        ({f"{NAMES[0]}.dot": b"digraph {}"}, "its pictures are .dot files: Graphviz was missing"),
     ],
 )
 def test_a_run_with_nothing_to_show(tmp_path, capsys, left, says):

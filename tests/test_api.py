@@ -449,15 +449,17 @@ def test_a_run_has_the_name_that_it_was_given_and_is_found_as_the_newest(tmp_pat
     assert re.fullmatch(r"tiny_orig_\d{4}.*", scratch.folder.name)  # a name is of one run
 
 
-@pytest.mark.parametrize("content", ["", '{"a": 1}', "[]"])
-def test_a_folder_of_something_else_is_not_replaced_by_a_run_of_its_name(tmp_path, content):
+@pytest.mark.parametrize(
+    ("name", "content"), [("data.json", ""), ("data.json", '{"a": 1}'), ("data.json", "[]"), (".git/HEAD", "main")]
+)
+def test_a_folder_of_something_else_is_not_replaced_by_a_run_of_its_name(tmp_path, name, content):
     mine = tmp_path / "logs" / "mine"
-    mine.mkdir(parents=True)
-    (mine / "data.json").write_text(content)
-    before = tiny.tree(mine)
+    (mine / name).parent.mkdir(parents=True)
+    (mine / name).write_text(content)
+    before = tiny.tree(tmp_path / "logs")
     with tiny.refused("mine: exists already; give another --name"):
         tiny.run_in(tmp_path, **SHORT, name="mine")
-    assert tiny.tree(mine) == before
+    assert tiny.tree(tmp_path / "logs") == before
 
 
 def test_a_name_is_free_until_a_run_has_its_first_checkpoint(tmp_path):

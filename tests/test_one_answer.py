@@ -97,7 +97,7 @@ def test_all_name_the_architecture_that_was_derived_later(search, tmp_path):
     assert _all_name(_answers(search, tmp_path), after["architecture"])
 
 
-def test_derive_keeps_a_better_one_and_says_both(search, capsys):
+def test_derive_keeps_a_better_one_and_says_so(search, capsys):
     best = derive_more(search)
     files = tiny.tree(search / "architectures")
     capsys.readouterr()

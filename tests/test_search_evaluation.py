@@ -180,11 +180,11 @@ def test_an_infinite_score_is_none_at_once_as_when_the_table_is_read(tmp_path):
 def test_two_evaluations_do_not_write_one_table(tmp_path):
     table = Table(tmp_path / "cells.json", Config())
     table.add([RNNCell(("tanh",), ())])
-    with only_user(table.path), tiny.refused("cells.json: another process is at work on it"):
+    with only_user(table.path, is_file=True), tiny.refused("cells.json: another process is at work on it"):
         table.train([(0, 1)], lambda *_: None)
     results = {"validation": 2.0, "test": 2.0, "seconds": 1.0}
     table.train([(0, 1)], lambda tasks, done, _: [done(pair, results) for pair in tasks])
-    with only_user(table.path):
+    with only_user(table.path, is_file=True):
         table.train([(0, 1)], lambda *_: None)  # nothing is left to write
 
 

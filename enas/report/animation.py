@@ -54,8 +54,7 @@ def find_pictures(folder: Path) -> list[Path]:
         return pictures
     why = "no pictures; a run draws one, EPOCH-STEP-SCORE-best.png, whenever it derives"
     if any(folder.glob("networks/*.dot")):
-        why = "its pictures are still .dot files, because Graphviz was missing when the run drew them; "
-        why += "install Graphviz, then make each a picture: dot -Tpng NAME.dot -o NAME.png"
+        why = "its pictures are .dot files: Graphviz was missing; make each a PNG by dot -Tpng NAME.dot -o NAME.png"
     raise UserError(f"{folder / 'networks'}: {why}")
 
 

@@ -21,14 +21,14 @@ from enas import __version__
 from enas.config import Config, all_settings, effect_notes, with_preset, without_effect
 from enas.data.identity import UNKNOWN, Identity
 from enas.errors import NotFoundError, UserError, refusing
-from enas.files import make_writable, read_json, read_or_empty, reading, write_json
+from enas.files import OWNER, make_writable, read_json, read_or_empty, reading, write_json
 from enas.search.checkpoint import Checkpoints
 from enas.search.own_code import check_used
 from enas.search.ranks import launched
 from enas.settings import SEARCHES, SPACE, TRAINING, place
 from enas.terminal import LOGGER
 
-IDENTITY, MACHINE, LAUNCH = "data.json", "machine.json", "torchrun.json"
+IDENTITY, MACHINE, LAUNCH, LOCK = "data.json", "machine.json", "torchrun.json", ".lock"
 
 
 def make_run_folder(config: Config, identity: Identity) -> Path:
@@ -39,7 +39,7 @@ def make_run_folder(config: Config, identity: Identity) -> Path:
     """
     now = datetime.now().astimezone()
     first = Path(config.log_dir) / (config.name or f"{config.dataset}_{config.train_type}_{now:%Y-%m-%d_%H-%M-%S}")
-    if config.name and first.is_dir() and _is_unbegun(first):
+    if config.name and first.is_dir() and not first.is_symlink() and _is_unbegun(first):
         with only_user(first):
             shutil.rmtree(first)
     if config.name and first.exists():
@@ -59,9 +59,9 @@ def make_run_folder(config: Config, identity: Identity) -> Path:
 
 def _is_unbegun(folder: Path) -> bool:
     """Return whether a folder is empty, or the rest of a run that ended before its first checkpoint."""
-    shown = {path.name for path in folder.glob("[!.]*")}
-    is_ours = read_or_empty(folder / IDENTITY).keys() == vars(UNKNOWN).keys() and "results.json" not in shown
-    return not shown or (is_ours and not any(folder.glob("checkpoints/*.pt")))
+    names = {path.name for path in folder.iterdir() if path.name != LOCK and not OWNER.fullmatch(path.name)}
+    is_ours = read_or_empty(folder / IDENTITY).keys() == vars(UNKNOWN).keys() and "results.json" not in names
+    return not names or (is_ours and not any(folder.glob("checkpoints/*.pt")))
 
 
 def note_machine(folder: Path, device: torch.device) -> None:
@@ -79,16 +79,16 @@ def note_machine(folder: Path, device: torch.device) -> None:
     write_json(path, {**read_or_empty(path), now: {**code, "processor": processor}})
 
 
-def only_user(place: Path) -> AbstractContextManager[Any]:
-    """Let nobody else write a JSON file, or into a folder, inside a block; UserError if somebody does already."""
-    lock = place.with_name(f".{place.name}.lock") if place.suffix == ".json" else place / ".lock"
+def only_user(path: Path, *, is_file: bool = False) -> AbstractContextManager[Any]:
+    """Let nobody else write into a folder, or a file, inside a block; UserError if somebody does already."""
+    lock = path.with_name(f".{path.name}{LOCK}") if is_file else path / LOCK
     make_writable(lock.parent)
     try:
         return FileLock(lock, blocking=False).acquire()
     except Timeout:
-        raise UserError(f"{place}: another process is at work on it; wait for its end, or stop it") from None
+        raise UserError(f"{path}: another process is at work on it; wait for its end, or stop it") from None
     except OSError as error:  # some network disks have no locks
-        say([f"{place}: cannot be locked ({error}); let no other process work on it"])
+        say([f"{path}: cannot be locked ({error}); let no other process work on it"])
         return nullcontext()
 
 
@@ -109,7 +109,7 @@ def find_run(settings: Mapping[str, Any], modes: Collection[str] = TRAINING, fla
     if there:
         raise UserError(f"{there[0]}: not a run folder: params.json is missing")
     known = _runs_in(log_dir)
-    others = f"; the newest are {', '.join(folder.name for folder in known[:3])}" if known else ""
+    others = f"; the newest here: {', '.join(folder.name for folder in known[:3])}" if known else ""
     raise NotFoundError(f"{flag} {load_path}: no such run, neither as a path nor in {log_dir}{others}")
 
 

@@ -39,7 +39,8 @@ CHANCE = "uniform"  # the strategy with which all others are compared
 SKIPS = {"cnn_skip_target", "cnn_skip_weight"}  # of a controller of macro networks
 PARTS = (ControllerConfig, ReinforceConfig, ControllerOptimConfig)
 # Looks have no epochs, and so no schedule.
-READ = {one.name for part in PARTS for one in fields(part)} - {"controller_type"}
+OWN = ("controller_lr_", "controller_type")  # which strategies set
+READ = {one.name for part in PARTS for one in fields(part) if not one.name.startswith(OWN)}
 
 
 @undisturbed()

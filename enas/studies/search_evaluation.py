@@ -24,7 +24,7 @@ from enas.errors import UserError
 from enas.files import finite, make_writable, read_json, reading, write_json
 from enas.pictures.plots import write_figure
 from enas.runs import run
-from enas.runs.folder import check_not_launched, saved_config, say
+from enas.runs.folder import check_not_launched, only_user, saved_config, say
 from enas.runs.opening import cost_of, read_run, undisturbed
 from enas.search.architecture import Architecture, architecture_from_dict
 from enas.search.derive import ordered
@@ -102,8 +102,11 @@ class _Evaluation:
         self.search_data = read_made(self.folder / "search.json", search, "output")["data"] if has_begun else None
 
     def run(self) -> dict[str, Any]:
-        for folder in (self.folder, self.table.path.parent):
-            make_writable(folder)
+        make_writable(self.table.path.parent)
+        with only_user(self.folder):
+            return self._evaluated()
+
+    def _evaluated(self) -> dict[str, Any]:
         data = self.budget.space.problem().load_data(self.budget)
         for table in (self.table, self.timed, self.found, self.long):
             table.data = checked_data(table.path, table.data if table.runs else None, table.config, data, "table")

@@ -103,7 +103,7 @@ class Table:
             self.runs[pair] = _result(**finite(results))  # as it will be read
             self._save()
 
-        with only_user(self.path) if left else nullcontext():
+        with only_user(self.path, is_file=True) if left else nullcontext():
             work(tasks, done, f"table {self.path.name}")
 
     def _save(self) -> None:
