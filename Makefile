@@ -1,4 +1,4 @@
-# `make search`, `make search-cnn` and `make test` work on a fresh machine with Python (3.11 or newer) and make.
+# `make search`, `make search-cnn` and `make test` work on a fresh machine with Python (3.11 to 3.14) and make.
 
 PYTHON ?= python3
 VENV := .venv
@@ -34,7 +34,7 @@ docs: $(VENV)/develop
 		$$(ls -d enas/[!_]*/ enas/[!_]*.py | sed 's#/$$##; s#\.py$$##; s#/#.#g')
 
 $(VENV)/run: requirements.txt pyproject.toml
-	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -c 'import pip, sys; assert sys.version_info >= (3, 11)' 2>/dev/null || $(PYTHON) -m venv --clear $(VENV)
 	$(INSTALL) -r requirements.txt
 	touch $@
 

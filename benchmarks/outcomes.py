@@ -204,7 +204,7 @@ def differences(before: Any, after: Any, place: str = "") -> Iterator[str]:
 def main(argv: list[str] | None = None) -> int:
     """Record, and compare; returns the exit status, 1 where something differs."""
     parser = Parser("Record what runs and commands give, and say what differs from an earlier recording.")
-    parser.add_argument("--output", metavar="FILE", help="where the recording goes")
+    parser.add_argument("--output", metavar="FILE", required=True, help="where the recording goes")
     parser.add_argument("--compare", metavar="FILE", help="the earlier recording")
     parser.add_argument("--data_dir", metavar="DIR", help="where ptb and cifar10 lie; without it they are left out")
     parser.add_argument("--only", metavar="NAME,…", help=f"some of the searches: {', '.join(SEARCHES)}")

@@ -16,6 +16,7 @@ CURVES = {
     "shared/loss": "loss that a step of ω minimises, regularisers included: nats a token or an image",
     "shared/perplexity": "exp of the mean cross-entropy of that minibatch; text",
     "shared/accuracy": "share of the images of that minibatch classified correctly; images",
+    "shared/score": "mean score of that minibatch; a module",
     "shared/grad_norm": "Euclidean norm of the gradient of ω, before it is clipped",
     "shared/lr": "learning rate of that step",
     "controller/loss": "loss that an update of θ minimises: −Σ log π · advantage over decisions, mean of samples, with "
@@ -30,6 +31,7 @@ CURVES = {
     "controller/functions": "of local_search: different functions looked at so far",
     "eval/validation_perplexity": "perplexity on all of validation of the derived cell: exp(total nats / total tokens)",
     "eval/validation_accuracy": "share of all validation images that the derived network classifies correctly",
+    "eval/validation_score": "mean score of the derived module over all validation examples",
     "eval/policy_METRIC_mean": "mean of derive_num_sample samples of the policy, on derive_max_batches minibatches",
     "eval/policy_METRIC_std": "the samples' standard deviation, which is not the error of their mean",
     "eval/policy_METRIC_median": "the samples' median, the score nearest to the middle; diverged ones are the worst",
@@ -69,8 +71,8 @@ HISTORY = {
     "wall_seconds": "seconds of the run to the end of the epoch, with its evaluation",
     "cpu_seconds": "seconds of a core that one process took to the end of the epoch",
     "policy, uniform": "at an evaluation: mean, std, median, quartiles, best, as eval/policy_METRIC_mean and so on",
-    "compared_by": "measure of policy and uniform: perplexity, accuracy, log_likelihood (mean, of labels, in nats), or "
-    "the name of a reward function",
+    "compared_by": "measure of policy and uniform: perplexity, accuracy, score, log_likelihood (mean, of labels, in "
+    "nats), or the name of a reward function",
     "samples, functions": "derive_num_sample, and how many different functions the samples of the policy are",
     "place": "rank of the derived architecture among the uniform samples, from 1; null if nothing was derived",
     "parameters, multiply_adds": "of the derived architecture, as in results.json",

@@ -164,7 +164,8 @@ def search(task: str, epochs: int, log_dir: str, seed: int) -> dict[str, object]
     """Search with one seed; return the chosen mixers, and test accuracies of the choice and of each mixer alone."""
     data = {"train": batches(task, 100, 3 * seed), "valid": batches(task, 8, 3 * seed + 1)}
     data["test"] = batches(task, 8, 3 * seed + 2)
-    places = {"log_dir": f"{log_dir}/{task}-{seed}", "dataset": task, "num_gpu": 0, "num_threads": 1, "quiet": True}
+    places = {"log_dir": f"{log_dir}/{task}-{seed}", "num_gpu": 0, "num_threads": 1, "quiet": True}
+    places["dataset"] = f"{task}-{seed}"  # a process knows the data of each seed by a name of their own
     sizes = {"max_epoch": epochs, "save_epoch": epochs, "random_seed": seed}
     found = enas.search_module(Mixers, **data, loss=loss, score=accuracy, **places, **sizes)
     chosen = [one.split("=")[1] for one in found.architecture.chosen]

@@ -663,3 +663,4 @@ def test_each_mixer_is_trained_alone_too(mixers, tmp_path, monkeypatch):
     monkeypatch.setitem(mixers["search"].__globals__, "batches", lambda task, num, seed: batches(task, 4, seed))
     row = mixers["search"]("copying", 1, str(tmp_path), 0)
     assert [*row["scores"]] == ["found", *mixers["MIXERS"]] and len(row["chosen"]) == 2
+    assert mixers["search"]("copying", 1, str(tmp_path), 1)["seed"] == 1  # in the same process

@@ -240,6 +240,7 @@ def _one_line(err: str, rank: int) -> bool:
     return own == [f"{line}--load_path goes on from the newest checkpoint"] and f'File "{tiny.ROOT}/enas/' not in err
 
 
+@tiny.needs_proc
 @pytest.mark.slow
 def test_a_killed_process_ends_the_run_in_one_line(tmp_path):
     """The first process here, and the second one in the next test."""
@@ -250,6 +251,7 @@ def test_a_killed_process_ends_the_run_in_one_line(tmp_path):
     assert status != 0 and _one_line(err, rank=1)
 
 
+@tiny.needs_proc
 @pytest.mark.slow
 def test_a_restarted_run_goes_on_bit_for_bit(tmp_path, both):
     """As the one of the fixture, which costs less there than alone."""
@@ -261,6 +263,7 @@ def test_a_restarted_run_goes_on_bit_for_bit(tmp_path, both):
     assert tiny.difference(state_of(both[2]["long"]), tiny.newest_state(tiny.only_run(tmp_path / "logs"))) is None
 
 
+@tiny.needs_proc
 @pytest.mark.slow
 def test_a_process_that_hangs_is_given_up_in_time(tmp_path):
     process = torchrun(*_search(tmp_path, max_epoch=500, rank_timeout=4.0))

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+import tiny
 
 from benchmarks.faults.__main__ import chosen, main, table
 from benchmarks.faults.cases import TRIALS
@@ -26,6 +27,9 @@ HOLD = (
     ("security", "macro", "an image is PostScript"),
     ("security", "export", "a checkpoint runs code"),
 )
+
+
+pytestmark = tiny.needs_proc
 
 
 @pytest.fixture(scope="module")

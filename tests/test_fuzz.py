@@ -5,6 +5,7 @@ import io
 import json
 import resource
 import string
+import sys
 
 import numpy as np
 import pytest
@@ -77,7 +78,8 @@ def test_a_line_of_50_mb_takes_little_memory(tmp_path):
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     corpus = load_corpus("own", data_dir=tmp_path)
     assert len(corpus.train) == 2 * (50 * MB // 8) + 1
-    assert (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024 < 200 * MB
+    unit = 1 if sys.platform == "darwin" else 1024  # bytes of what the system counts
+    assert (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * unit < 200 * MB
 
 
 JSON = st.recursive(

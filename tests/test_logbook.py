@@ -285,6 +285,7 @@ def test_a_point_that_is_not_finite_is_written_without_a_word(tmp_path, capfd, c
     assert math.isnan(found.pop("shared/loss")) and found == {"mine/own": math.inf, "mine/two words": 1.0}
 
 
+@tiny.needs_proc
 def test_numbers_that_are_not_finite_are_null_and_the_folder_of_a_renamed_file_is_synced_too(tmp_path, monkeypatch):
     synced = []
     monkeypatch.setattr(os, "fsync", lambda descriptor: synced.append(os.readlink(f"/proc/self/fd/{descriptor}")))

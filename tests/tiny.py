@@ -142,6 +142,7 @@ def settings(folder: Path, **changes) -> dict:
 
 
 has_dot = shutil.which("dot") is not None
+needs_proc = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc, or needs GNU's tools")
 needs_dot = pytest.mark.skipif(not has_dot, reason="the Graphviz program `dot` is not installed")
 
 
