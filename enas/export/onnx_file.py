@@ -26,14 +26,13 @@ def check_installed() -> None:
 def write_onnx(exported: Exported, path: Path) -> None:
     """Write the module in evaluation mode, and run the file once beside it; UserError if they differ."""
     module, inputs = exported.module(), tuple(exported.inputs.values())
-    names = {"input_names": [*exported.inputs], "output_names": [*exported.outputs]}
     before = logging.root.manager.disable
     logging.disable(logging.WARNING)  # the exporter remarks on packages that the module does not need
     try:
         with warnings.catch_warnings(action="ignore"):
-            shapes = tuple(exported.dynamic)
-            settings: dict[str, Any] = {"external_data": False, "verbose": False, "dynamic_shapes": shapes}
-            torch.onnx.export(module, inputs, path, dynamo=True, **names, **settings)
+            settings: dict[str, Any] = {"input_names": [*exported.inputs], "output_names": [*exported.outputs]}
+            settings |= {"dynamic_shapes": tuple(exported.dynamic), "external_data": False, "verbose": False}
+            torch.onnx.export(module, inputs, path, dynamo=True, **settings)
     finally:
         logging.disable(before)
     with torch.no_grad():

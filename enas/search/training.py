@@ -241,7 +241,7 @@ class Training(ABC):
             "history": progress.history,
         }
 
-    def clocks(self) -> dict[str, float]:
+    def clocks(self) -> dict[str, Any]:
         """Return the seconds of training and evaluating, and those of a core, both with those before a resume."""
         return {name: getattr(self.progress, name) + now - self._begun[name] for name, now in _now().items()}
 
