@@ -504,7 +504,9 @@ def test_a_call_goes_on_with_runs_of_modules_alone(tmp_path):
 def test_a_preset_does_not_stop_a_run_from_going_on(tmp_path):
     data = loaders(*texts())
     run = search(TextNet, data, tmp_path, stop_epoch=1, config="small_module")
-    assert search(TextNet, data, tmp_path, load_path=run.folder, config="small_module")["epoch"] == 3
+    early = enas.Run(run.folder, {})  # as a run is before its first epoch has ended
+    assert search(TextNet, data, tmp_path, load_path=early, config="small_module")["epoch"] == 3
+    assert tiny.only_run(tmp_path) == run.folder
 
 
 def test_a_refused_call_leaves_an_earlier_run_as_it_was(tmp_path):

@@ -180,7 +180,7 @@ def test_an_unknown_run_lists_the_newest_ones(folder, capsys):
     words = ["report", "--load_path", "tyni", "--output", "page.html", "--log_dir", str(folder.parent)]
     line = tiny.refusal(words, folder, capsys, tiny.command_line)
     names = f"{folder.name}, tiny_orig_2001-01-05_00-00-00, tiny_orig_2001-01-04_00-00-00"
-    assert line.endswith(f"{folder.parent}; the newest here: {names}\n")
+    assert line.endswith(f"{folder.parent}; newest here: {names}\n")
 
 
 def test_help_loads_no_torch():

@@ -425,6 +425,7 @@ def test_the_language_model_has_the_perplexity_of_the_run(tmp_path, rendered, un
     assert out[0] != out[3]  # one column has other states
     card = (taken / "README.md").read_text()
     assert ("running statistics of training text" in card) is batch_norm
+    assert "It was found by Efficient Neural Architecture Search" in card
 
 
 PERPLEXITY = """
@@ -494,7 +495,7 @@ def test_batch_statistics_end_with_the_perplexity_even_if_it_fails():
     model = language_model(batch_norm=True)
     model.norm_scale.fill_(1.0)
     expected, _ = model(torch.tensor([[1, 2]]))
-    assert model.perplexity("a b a") > 0
+    assert model.perplexity("a b a") == model.perplexity("\ufeffa b a\n") > 0
     with pytest.raises(IndexError):
         model.perplexity(torch.tensor([1, 99]))
     assert model(torch.tensor([[1, 2]]))[0].equal(expected)
@@ -613,6 +614,7 @@ def test_an_export_that_is_impossible_is_refused(runs, tmp_path, kind, changes, 
     (tmp_path / "net.json").write_text(tiny.NETWORKS["macro"].to_json())
     (tmp_path / "other.json").write_text(CELL.to_json())  # another one of the search has its weights
     folder = export(runs["search"], tmp_path / "other", dag_path=tmp_path / "other.json")
+    assert "\nIt has the weights of the search" in (folder / "README.md").read_text()  # no search found it
     assert load_architecture(folder / "architecture.json") == CELL
     output = tmp_path / "cell"
     if not changes:

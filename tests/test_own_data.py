@@ -352,6 +352,16 @@ def test_images_of_rarer_types(tmp_path, pixel, stored):
     assert (np.asarray(Image.open(first)) == stored).all()
 
 
+def test_photographs_are_stored_upright(tmp_path):
+    """A camera that is held sideways says so in the file, which the reader of folders heeds too."""
+    photograph, turned = io.BytesIO(), Image.Exif()
+    turned[0x0112] = 6  # the orientation
+    Image.new("RGB", (6, 4), "red").save(photograph, "JPEG", exif=turned)
+    items = [(Image.open(photograph), label) for label in (0, 1)]
+    write_dataset("mine", (items, items, items), tmp_path)
+    assert {Image.open(path).size for path in (tmp_path / "mine").rglob("*.png")} == {(4, 6)}
+
+
 # --- data as people have them -----------------------------------------------------------------------------------------
 
 
@@ -438,6 +448,13 @@ def test_fractions_of_images_divide_each_class_alike(tmp_path):
     assert counts == [[42, 14, 14], [12, 4, 4], [6, 2, 2]]
     both = torch.cat([getattr(found, split).images for split in ("train", "valid", "test")])
     assert {tuple(image.flatten().tolist()) for image, _ in images} == {tuple(x.flatten().tolist()) for x in both}
+
+
+@pytest.mark.parametrize("labels", [[0] * 3 + [1] + [2] * 30, [0] * 30 + [1], [0, 1, 2, 3] + [4] * 20])
+def test_every_class_is_trained_on_however_rare(tmp_path, labels):
+    images = [(image, label) for (image, _), label in zip(pictures(len(labels)), labels, strict=True)]
+    read_back_images(tmp_path, images, 0.2, 0.2)
+    assert torch.bincount(load_images("mine", data_dir=tmp_path).train.labels).min() > 0
 
 
 def read_back_images(folder, *splits):

@@ -84,8 +84,7 @@ def _load_cifar(name: str, folder: Path, image_size: int, valid_size: int) -> Im
     if valid_size == 0:
         note = f"{name}: all {num:,} images are trained on and none validates; the last epoch is tested"
     # Of the images as they are published: a run from scratch may hold out others than its search, and resize.
-    published = {"train": images, "test": test}
-    digests = {split: digest_of_tensors(part.images, part.labels) for split, part in published.items()}
+    digests = {name: digest_of_tensors(one.images, one.labels) for name, one in (("train", images), ("test", test))}
     identity = Identity("classes", classes, digests)
     return ImageDataset(name, classes, *splits, *channel_statistics(splits[0]), False, (note,), identity)
 

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image
+from PIL import Image, ImageOps
 from torch.utils.data import IterableDataset, Subset
 
 from enas.data.dataset_folder import RESOURCES, SPLITS, folder_of
@@ -95,9 +95,10 @@ def divided(train: Any, shares: Mapping[str, float], seed: int) -> dict[str, Any
     shares = {**shares, "train": 1 - sum(shares.values())}
     found: dict[str, list[int]] = {split: [] for split in shares}
     credit = dict.fromkeys(shares, 0.0)
+    firsts = {*({read[start]: start for start in reversed(order)} if IMAGE in kind else {}).values()}  # of each class
     for start in order:
         credit = {split: credit[split] + share for split, share in shares.items()}
-        split = max(credit, key=credit.__getitem__)
+        split = "train" if start in firsts else max(credit, key=credit.__getitem__)
         credit[split] -= 1
         found[split] += range(start, min(start + length, len(items)))
     for split, share in shares.items():
@@ -243,7 +244,7 @@ def _of_pillow(image: Image.Image, place: str) -> Image.Image:
     if image.mode not in AS_PNG + AS_RGB:
         raise UserError(f"{place} has Pillow's mode {image.mode}; {A_PICTURE}")
     try:
-        image.load()
+        image = ImageOps.exif_transpose(image)  # upright, as from a file; it reads the pixels
     except Exception as error:
         raise UserError(f"{place} cannot be read ({error!r:.200}); {A_PICTURE}") from error
     return image if image.mode in AS_PNG else image.convert("RGB")

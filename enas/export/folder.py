@@ -52,9 +52,10 @@ def export(
     has_build = "\nbuild = " in source or "\ndef build(" in source  # which modeling_enas.py reads
     environment = Environment(loader=PackageLoader("enas.export", "."), undefined=StrictUndefined, trim_blocks=True)
     environment.filters["literal"] = _literal
-    files = {"hugging_face": has_build and HUGGING_FACE.name, "onnx": onnx}
     known: dict[str, Any] = {"exported": exported, "config": config, "final": final, "progress": progress}
-    card = environment.get_template("card.jinja").render(**known, **files, is_scratch=config.mode in SCRATCH)
+    known |= {"hugging_face": has_build and HUGGING_FACE.name, "onnx": onnx, "has_picture": shutil.which("dot")}
+    known |= {"is_found": config.mode != "single" and not (dag_path or config.dag_path)}
+    card = environment.get_template("card.jinja").render(**known, is_scratch=config.mode in SCRATCH)
     with atomic_folder(output) as made:
         for name, text in {**exported.files, "model.py": source, "README.md": card + "\n"}.items():
             (made / name).write_text(text, encoding="utf-8")

@@ -193,7 +193,7 @@ def curves(records: Sequence[Record]) -> list[Figure]:
             ("seconds an epoch", "", (epochs, seconds), "-"),
         ):
             title = " · ".join(filter(None, [label, record.name if len(records) > 1 or not label else ""]))
-            escaped = title.replace("$", r"\$")  # two would begin and end a formula
+            escaped = " " * title.startswith("_") + title.replace("$", r"\$")  # hides labels, begins formulas
             if y:
                 lines[figure].append({"x": x, "y": y, "label": escaped, "color": colour, "linestyle": style})
     return [_figure(some, name) for name, some in lines.items() if some]

@@ -237,7 +237,7 @@ class LanguageModel(Cell):
     def encode(self, text: str) -> Tensor:
         """Return the numbers of a text's words, [words], each line ending in <eos>; ValueError for an unknown word."""
         words, by_word = [], self.config["text_unit"] == "word"
-        for line in text.removesuffix("\n").split("\n") if text else []:
+        for line in text.removeprefix("\ufeff").removesuffix("\n").split("\n") if text else []:
             found = line.split() if by_word else list(line.rstrip("\r"))
             words += found if by_word and found[-1:] == ["<eos>"] else [*found, "<eos>"]
         numbers = [self.numbers.get(word, self.numbers.get("<unk>")) for word in words]

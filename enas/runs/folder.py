@@ -75,8 +75,7 @@ def note_machine(folder: Path, device: torch.device) -> None:
         processor = re.findall(r"model name\s*: (.*)", Path("/proc/cpuinfo").read_text(encoding="utf-8"))[0]
     processor = torch.cuda.get_device_name(device) if device.type == "cuda" else processor
     code = {"enas": __version__, "commit": commit, "python": platform.python_version(), "torch": torch.__version__}
-    now = datetime.now().astimezone().isoformat()
-    write_json(path, {**read_or_empty(path), now: {**code, "processor": processor}})
+    write_json(path, read_or_empty(path) | {datetime.now().astimezone().isoformat(): code | {"processor": processor}})
 
 
 def only_user(path: Path, *, is_file: bool = False) -> AbstractContextManager[Any]:
@@ -108,9 +107,8 @@ def find_run(settings: Mapping[str, Any], modes: Collection[str] = TRAINING, fla
             return folder
     if there:
         raise UserError(f"{there[0]}: not a run folder: params.json is missing")
-    known = _runs_in(log_dir)
-    others = f"; the newest here: {', '.join(folder.name for folder in known[:3])}" if known else ""
-    raise NotFoundError(f"{flag} {load_path}: no such run, neither as a path nor in {log_dir}{others}")
+    newest = ", ".join(folder.name for folder in _runs_in(log_dir)[:3]) or "no runs"
+    raise NotFoundError(f"{flag} {load_path}: no such run, neither as a path nor in {log_dir}; newest here: {newest}")
 
 
 def newest_run(settings: Mapping[str, Any], modes: Collection[str] = SEARCHES, flag: str = "load_path") -> Path:

@@ -126,8 +126,7 @@ def _begun(
     if isinstance(training, Trainer):
         what = f"{config.train_type} search of {config.space.architecture.title} on {config.dataset}"
         what += f" for reward {config.reward}" if config.reward else ""
-        is_trained = training.controller.is_trained
-        if is_trained and config.controller_start > 0 and config[TrainerConfig].warm_up_epochs == 0:
+        if training.controller.is_trained and config.controller_start and not config[TrainerConfig].warm_up_epochs:
             share = f"controller_start {config.controller_start} of max_epoch {config.max_epoch}"
             reasons.append(f"{share} rounds to none: the controller trains from the first epoch")
     else:

@@ -11,6 +11,7 @@ there, to results.json and to the curves, by name, or None. If it raises, the ru
 import io
 import json
 import math
+import os
 import shlex
 import shutil
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
@@ -106,7 +107,7 @@ class Run(dict[str, Any]):
 
     @undisturbed()
     def module(self) -> nn.Module:
-        """Return the architecture as an exported module with the run's weights, in evaluation mode."""
+        """Return the architecture of the newest checkpoint as an exported module with its weights, to evaluate."""
         return exported(self.folder, **self._here)[0].module()
 
     def sample(self, num: int, seed: int = 0) -> list[Any]:
@@ -133,7 +134,7 @@ class Run(dict[str, Any]):
     def score(self, architectures: Iterable[Architecture], split: str = "valid") -> list[float]:
         """Return each architecture's metric on "train", "valid" or "test" with the run's weights.
 
-        They are the newest of a search, and from scratch those of the best epoch.
+        They are the newest, as of a search and in `on_epoch`; of an ended run from scratch, those of the best epoch.
         """
         if split not in SPLITS:
             raise UserError(f"split is {split!r}; it must be one of {', '.join(SPLITS)}")
@@ -237,7 +238,7 @@ def search_module(
     """
     settings = {"dataset": getattr(make, "__name__", "").replace("<lambda>", "") or "module", **settings}
     path, preset, trainer = settings.pop("load_path", ""), settings.pop("config", "small_module"), None
-    folder = find_run({**settings, "load_path": path}) if path else None
+    folder = find_run({**settings, "load_path": path}) if os.fspath(path) else None  # an early `Run` is empty
     name = settings["dataset"] = saved_config(folder).dataset if folder else settings["dataset"]
     given, earlier = Given(make, {"train": train, "valid": valid, "test": test}, loss=loss, score=score), {**GIVEN}
     if name in earlier and not folder and given.objects != earlier[name].objects:

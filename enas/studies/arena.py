@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import fields
@@ -38,9 +39,8 @@ POINTS = (20, 50, 100, 200, 500, 1000, 2000, 5000)  # numbers of looks after whi
 CHANCE = "uniform"  # the strategy with which all others are compared
 SKIPS = {"cnn_skip_target", "cnn_skip_weight"}  # of a controller of macro networks
 PARTS = (ControllerConfig, ReinforceConfig, ControllerOptimConfig)
-# Looks have no epochs, and so no schedule.
-OWN = ("controller_lr_", "controller_type")  # which strategies set
-READ = {one.name for part in PARTS for one in fields(part) if not one.name.startswith(OWN)}
+# Looks have no epochs, and so no schedule; strategies name their type.
+READ = {one.name for part in PARTS for one in fields(part) if not re.match("controller_(lr_|type)", one.name)}
 
 
 @undisturbed()

@@ -21,7 +21,7 @@ from numpy.typing import ArrayLike
 
 from enas.config import Config, effect_notes, with_preset
 from enas.errors import UserError
-from enas.files import finite, make_writable, read_json, reading, write_json
+from enas.files import finite, read_json, reading, write_json
 from enas.pictures.plots import write_figure
 from enas.runs import run
 from enas.runs.folder import check_not_launched, only_user, saved_config, say
@@ -102,7 +102,6 @@ class _Evaluation:
         self.search_data = read_made(self.folder / "search.json", search, "output")["data"] if has_begun else None
 
     def run(self) -> dict[str, Any]:
-        make_writable(self.table.path.parent)
         with only_user(self.folder):
             return self._evaluated()
 

@@ -19,5 +19,7 @@ class Model(PreTrainedModel):
     def __init__(self, config: Config):
         super().__init__(config)
         self.model = build(**{**config.to_dict(), "dtype": None, "folder": config.name_or_path})
-        self.forward = self.model.forward
         self.post_init()
+
+    def forward(self, *inputs, **named):
+        return self.model(*inputs, **named)
