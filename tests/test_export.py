@@ -332,7 +332,7 @@ def test_pictures_get_the_classes_that_the_run_gives_them(runs, tmp_path, render
         assert sum(right) / len(right) == pytest.approx(run.score([architecture])[0])
     else:
         card = (taken / "README.md").read_text()
-        batch, running = map(float, re.search(r"here: ([\d.]+) with batch statistics, ([\d.]+) with", card).groups())
+        batch, running = map(float, re.search(r"here: ([\d.]+) with batch statistics, ([\d.]+)\s+with", card).groups())
         assert batch == pytest.approx(run.score([architecture])[0], abs=1e-4)
         right = [max(each, key=each.get) == path.parent.name for each, path in zip(predictions, pictures, strict=True)]
         assert sum(right) / len(right) == pytest.approx(running, abs=1e-4)

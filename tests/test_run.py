@@ -23,10 +23,13 @@ STAMP = r"\d{4}-\d\d-\d\d_\d\d-\d\d-\d\d"
 
 
 def _made(log_dir, name: str, **params):
-    """A folder that looks like a run."""
+    """A folder that looks like a run, begun at the time in its name, if there is one."""
+    day, _, time = name.partition("_20")[2].partition("_")
+    machine = json.dumps({f"20{day}T{time.replace('-', ':')}": {}} if day else {})
     params = dict(zip(("dataset", "train_type"), name.split("_"), strict=False)) | params
     (log_dir / name).mkdir(parents=True)
     (log_dir / name / "params.json").write_text(json.dumps(params))
+    (log_dir / name / "machine.json").write_text(machine)
     (log_dir / name / "checkpoints").mkdir()
     (log_dir / name / "checkpoints" / "00000-00000000.pt").touch()
     return log_dir / name

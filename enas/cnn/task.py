@@ -166,4 +166,4 @@ class ScratchVisionTask(VisionTask):
 
 def _correct(logits: Tensor, labels: Tensor) -> Tensor:
     """Count how many of [B, C] logits are highest at their label: a float32 scalar, NaN if a logit is."""
-    return (logits.argmax(1) == labels).sum().where(~logits.isnan().any(), math.nan)
+    return (logits.argmax(1) == labels).sum().float().where(~logits.isnan().any(), math.nan)
