@@ -109,12 +109,12 @@ def test_the_newest_run_of_dataset_train_type_and_shape_is_taken(tmp_path, capsy
         newest = _made(tmp_path, name)
         newest.touch()  # the last one touched is not the newest by name
     _made(tmp_path, "a_random_2026-05-01_00-00-00")
-    _made(tmp_path, "b_orig_2026-05-01_00-00-00")
+    _made(tmp_path, "b_orig_2026-05-02_00-00-00")
     _made(tmp_path, "a_orig_notes")
     (tmp_path / "a_orig_2026-06-01_00-00-00").mkdir()  # stopped before it had params.json
     assert run_folder.newest_run({"dataset": "a", "log_dir": str(tmp_path)}).name == "a_orig_2026-01-02_00-00-00"
     assert capsys.readouterr().out == f"taking the newest run, {tmp_path / 'a_orig_2026-01-02_00-00-00'}\n"
-    assert run_folder.newest_run({"log_dir": str(tmp_path)}).name == "b_orig_2026-05-01_00-00-00"
+    assert run_folder.newest_run({"log_dir": str(tmp_path)}).name == "b_orig_2026-05-02_00-00-00"
     for shape, day in (("chain", "01"), ("tree", "02")):
         kind = {"dataset": "a", "train_type": "hardcoded", "architecture": shape}
         made = _made(tmp_path, f"a_hardcoded_2026-01-{day}_00-00-00", **kind)
