@@ -72,7 +72,7 @@ def _add_statistics(cell: RNNCell, settings: dict[str, Any], kept: dict[str, Ten
     model.load_state_dict(kept)
     valid = corpus.valid[:TOKENS].long()
     scores = [model.perplexity(valid, columns) for columns in (0, settings["batch_size"])]
-    return RUNNING.format("text", f", on its first {len(valid):,} tokens", *scores)
+    return RUNNING.format("text", f", on its first {TOKENS:,} tokens" * (len(corpus.valid) > TOKENS), *scores)
 
 
 def functions(cell: RNNCell) -> tuple[dict[str, str], dict[str, str]]:
