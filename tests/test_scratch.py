@@ -166,7 +166,7 @@ def test_the_best_epoch_is_reported_and_tested(tmp_path):
 
 @pytest.mark.parametrize("is_averaged", [True, False])
 def test_the_weights_of_the_best_epoch_are_tested_scored_and_exported(tmp_path, monkeypatch, is_averaged):
-    """It is neither the first nor the last; its average, where there is one, takes the place of its weights."""
+    """The fourth of five epochs is the best. If weights are averaged, the average counts."""
     changes = {"max_epoch": 5, "shared_max_step": 4, "scratch_asgd_patience": int(is_averaged)}
     left = iter([5.0, 6.0, 7.0, 1.0, 2.0])  # averages from epoch 3 on, if it does, and is best at 4
     with monkeypatch.context() as scripted:

@@ -106,7 +106,7 @@ def test_a_lower_score_is_a_better_look_where_lower_is_better(metric, scores):
 
 
 class Diverging:
-    """Looks at cells of which one has no reward."""
+    """Gives each cell its reward; NaN is that of a diverged one."""
 
     epochs = 1
     key = staticmethod(lambda one: one)

@@ -73,7 +73,7 @@ def _by_class(folder: Path, notes: list[str]) -> dict[str, list[Path]]:
     folders, loose, others = _entries(folder)
     by_class = {"": loose} if loose else {}
     for class_folder in folders:
-        inner, by_class[place(class_folder.name, "a class")], more = _entries(class_folder)
+        inner, by_class[Path(place(class_folder, "a class")).name], more = _entries(class_folder)
         if inner or loose:
             raise _refused((inner + loose)[0], "is out of place")
         others += more
