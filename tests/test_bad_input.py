@@ -41,6 +41,7 @@ def _flags(folder: Path, **changes) -> list[str]:
         ("--batch_size 100000", "tiny, train.txt: "),
         ("--dataset tinyy", "did you mean tiny?"),
         ("--dataset mine", "put train.txt, valid.txt and test.txt into {folder}/data/mine"),
+        ("--dataset cifar10", "cifar10 holds images: add --network_type cnn"),
         ("--dataset ptb", "get it with: python -m enas download ptb"),
         # Other runs and architectures.
         ("--log_dir {folder}/data/file", "choose another --log_dir"),

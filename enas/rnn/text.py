@@ -24,16 +24,16 @@ from enas.errors import NotFoundError, UserError
 from enas.files import opened
 from enas.terminal import progress_bar
 
+CIFAR = ("cifar", "cifar10", "cifar100")
 TEXTS = Kind(
     own="for text of your own, put train.txt, valid.txt and test.txt",
     example="train.txt",
     downloads=[name for name, dataset in CATALOGUE.items() if dataset.files[0].installed == "train.txt"],
     makers=builtin.MAKERS,
-    others={name: f"{name} holds images: add --network_type cnn" for name in builtin.IMAGE_MAKERS},
+    others={one: f"{one} holds images: add --network_type cnn" for one in (*builtin.IMAGE_MAKERS, *CIFAR)},
 )
 EOS, UNKNOWN = "<eos>", "<unk>"
-LINE_PIECE = 2**20  # letters of a line that are read at once
-LONGEST_WORD = 2**20  # letters
+LINE_PIECE = LONGEST_WORD = 2**20  # letters: of a line that are read at once, and of a word
 NO_UTF_8 = re.compile("[\udc80-\udcff]")  # bytes as Python's "surrogateescape" shows them
 PIECE = 2**16  # tokens that are renumbered at once
 BAR_AFTER = 5  # seconds of reading, or of an evaluation
