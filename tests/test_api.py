@@ -30,6 +30,7 @@ from enas.runs import folder as run_folder
 from enas.runs import run as runs
 from enas.search.architecture import architecture_from_dict
 from enas.search.checkpoint import random_states
+from enas.search.scratch import ScratchTrainer
 from enas.studies.sweep import Runs
 from enas.terminal import LOGGER, progress_bar
 
@@ -180,6 +181,16 @@ def test_the_test_score_stays_with_the_architecture_and_goes_with_it(folder):
     run["architecture"] = CELL.to_dict()
     (folder / "results.json").write_text(json.dumps({**run}))
     assert run.derive(derive_num_sample=20).architecture != CELL and run["test_perplexity"] is None
+
+
+@pytest.mark.parametrize(("score", "is_kept"), [(1e9, True), (0.5, False)])
+def test_the_test_score_stays_with_the_best_epoch(tmp_path, monkeypatch, score, is_kept):
+    single = enas.train(Config(**tiny.settings(tmp_path, **SHORT)), CELL).test()
+    tested = single["test_perplexity"]
+    assert tested is not None and single.resume()["test_perplexity"] == tested
+    monkeypatch.setattr(ScratchTrainer, "score", lambda *_: score)
+    single.resume(max_epoch=2)
+    assert single["epoch"] == 2 and single["test_perplexity"] == (tested if is_kept else None)
 
 
 @pytest.mark.parametrize(("accuracy", "says"), [(0.0, "0.0000"), (None, "nan")])

@@ -139,7 +139,10 @@ PAIRS = {"controller_num_aggregate": 2, "controller_max_step": 4}
         ({"derive_finalists": 3}, r"derive_finalists is 3; .*derive_shortlist, which is 1"),
         ({"derive_shortlist": 3, "derive_finalists": 3, "reward": "own"}, r"derive_finalists ranks .*, not by reward"),
         *(({name: 10**19}, f"{name} is out of range") for name in ("max_epoch", "controller_hid", "shared_lr")),
-        *(({"shared_lr": value}, "shared_lr is .*; it must be a finite number") for value in (math.inf, math.nan)),
+        *(
+            ({"tanh_c": value}, r"tanh_c is .*; it must be 0, or of a magnitude between 1e-30 and 1e30")
+            for value in (math.inf, math.nan, 1e39, 1e-39)
+        ),
         ({"shared_hidden": 3}, r"unknown setting shared_hidden; did you mean shared_hid\?"),
     ],
     ids=str,

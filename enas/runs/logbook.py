@@ -21,7 +21,7 @@ from tensorboardX.proto.event_pb2 import Event
 from tensorboardX.proto.summary_pb2 import Summary
 
 from enas.errors import UserError
-from enas.files import atomic_write, opened, write_json
+from enas.files import atomic_write, opened, read_or_empty, write_json
 from enas.search.record import NoLogbook
 from enas.terminal import LOGGER, progress_bar
 
@@ -227,7 +227,11 @@ class Logbook(NoLogbook):
                 page.picture(tag, path, step)
 
     def results(self, results: dict[str, Any]) -> None:
-        """Rewrite results.json."""
+        """Rewrite results.json; a test score stays there, and enters `results`, if its architecture and weights do."""
+        before = read_or_empty(self.folder / "results.json")
+        tested = {name: score for name, score in before.items() if name[:5] == "test_" and results.get(name) is None}
+        if all(before.get(name) == results.get(name) for name in ("architecture", "measured_with")):
+            results |= tested
         write_json(self.folder / "results.json", results)
         for page in self._pages:
             with self._helped(page.helper):

@@ -28,7 +28,7 @@ from enas.data.dataset_folder import SPLITS
 from enas.data.identity import digest, identity_of
 from enas.data.own import divided, numbered, settings_for, write_dataset
 from enas.errors import Interrupted, RankLostError, UserError, in_one_line
-from enas.files import finite, read_json, read_or_empty, reading, write_json
+from enas.files import finite, read_json, reading, write_json
 from enas.runs.final import Final, find_final
 from enas.runs.folder import check_same_data, config_for_scratch, find_run, run_config, saved_config, say
 from enas.runs.opening import ARCHITECTURE, open_run, read_run, undisturbed
@@ -363,11 +363,9 @@ def derive(load_path: str | Path, **changes: Any) -> dict[str, Any]:
         trainer.record(derived)
         if derived.comparison:
             trainer.logbook.info(describe_comparison(derived.comparison))
-        results, name = trainer.results(), f"test_{trainer.task.metric.name}"
-        before = read_or_empty(folder / "results.json")
-        results[name] = before.get(name) if before.get("architecture") == results["architecture"] else None
-        is_kept = results["architecture"] == known
-        return _report(trainer, results, "keeps the architecture it had, which is no worse" if is_kept else "derived")
+        is_kept = trainer.progress.architecture == known
+        what = "keeps the architecture it had, which is no worse" if is_kept else "derived"
+        return _report(trainer, trainer.results(), what)
 
 
 @quietable

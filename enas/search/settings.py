@@ -294,7 +294,7 @@ class ScratchConfig(Settings):
 
     scratch_asgd_patience: int = setting(
         5,
-        "from scratch: average weights once validation is worse than this many epochs earlier; 0 never",
+        "from scratch: average weights once validation is worse than the best before the last so many epochs; 0 never",
         at_least=0,
         only=FROM_SCRATCH,
     )
