@@ -517,14 +517,54 @@ def test_a_refused_call_leaves_an_earlier_run_as_it_was(tmp_path):
         with pytest.raises(UserError):
             search(TextNet, data, tmp_path, **changes)
         assert enas.load(run.folder).score([run.architecture]) == score
-    with pytest.raises(UserError, match="dataset TextNet is another module or other data"):
+    with pytest.raises(UserError, match="dataset TextNet has another module, loss, score or data"):
         search(TextNet, loaders(*texts(200)), tmp_path)
+    with pytest.raises(UserError, match="name dataset= another"):
+        enas.search_module(TextNet, **data, loss=F.cross_entropy, score=lambda *both: -accuracy(*both))
     with pytest.raises(UserError, match="name dataset= another"):
         search(ResNet, data, tmp_path, dataset="TextNet")
     assert enas.load(run.folder).score([run.architecture]) == score
     with pytest.raises(UserError, match="train has no length"):
         search(TextNet, {**data, "train": (one for one in data["train"])}, tmp_path, dataset="new")
     assert search(TextNet, data, tmp_path, dataset="new", max_epoch=1)["epoch"] == 1  # once the data are mended
+
+
+@pytest.mark.parametrize("split", ["train", "valid"])
+def test_a_split_without_minibatches_is_refused_at_once(tmp_path, split):
+    with pytest.raises(UserError, match=f"{split} has no minibatches"):
+        search(TextNet, {**loaders(*texts()), split: []}, tmp_path, train_type="random")
+    assert not GIVEN and not [*tmp_path.iterdir()]
+
+
+def test_a_run_in_another_process_goes_on_after_its_hook_has_raised(tmp_path):
+    data = loaders(*texts())
+    run = search(TextNet, data, tmp_path, stop_epoch=1)
+    GIVEN.clear()
+    with pytest.raises(ZeroDivisionError):
+        search(TextNet, data, tmp_path, load_path=run.folder, on_epoch=lambda *_: 1 / 0)
+    assert enas.load(run).resume()["epoch"] == 3
+
+
+class Normed(nn.Module):
+    """A network whose running statistics count in evaluation."""
+
+    def __init__(self):
+        super().__init__()
+        self.norm, self.act, self.last = nn.BatchNorm1d(7), enas.Choice(tanh=nn.Tanh(), relu=nn.ReLU()), nn.Linear(7, 2)
+
+    def forward(self, x):
+        return self.last(self.act(self.norm(x)))
+
+
+def test_a_skipped_step_leaves_running_statistics_as_they_were(tmp_path):
+    tokens, labels = texts()
+    spoiled = tokens.float()
+    spoiled[3, 2] = torch.nan
+    run = search(Normed, loaders(spoiled, labels), tmp_path, max_epoch=1)
+    state = tiny.newest_state(run.folder)
+    assert state["progress"]["skipped"] == 1
+    assert all(torch.isfinite(weight).all() for weight in state["task"]["model"].values())
+    assert run["validation_score"] is not None
 
 
 def test_a_run_does_not_go_on_with_other_data(tmp_path):

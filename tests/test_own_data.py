@@ -216,6 +216,8 @@ REFUSED = {  # the sentence of a kind: splits, and what the line says of them
         ([SENTENCES, float("nan"), 0.1], "valid is nan; "),
         ([SENTENCES, 0.5, 0.5], "train is 0 of 90 items"),
         ([SENTENCES, 0.7, 0.6], "train is -0.3 of 90 items"),
+        ([pictures(30), 0.5, 0.5], "train is 0 of 30 items"),
+        ([pictures(30), 0.6, 0.6], "train is -0.2 of 30 items"),
         ([SENTENCES[:4], 0.1, SENTENCES], "valid is 0.1 of 4 items"),
     ],
     "which UTF-8 cannot hold; replace it": [

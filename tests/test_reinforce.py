@@ -92,6 +92,16 @@ def test_scaled_advantages_have_about_unit_size_whatever_the_rewards_have(kind):
         torch.testing.assert_close(torch.stack(found[scale]), torch.stack(found[1.0]), rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("kind", ["ema", "leave_one_out"])
+@pytest.mark.parametrize("reward", [0.1, 0.37, 0.9])
+def test_equal_rewards_have_no_advantage(kind, reward):
+    """The rounding of a mean would be scaled up to a size of 1."""
+    baseline = Baseline(ReinforceConfig(baseline=kind, advantage_spread_decay=0.9, controller_num_aggregate=10))
+    for _ in range(3):
+        returned = returns(torch.full((10,), reward), torch.zeros(10, 7), 0.0, 1.0)
+        assert not baseline.advantage(returned).any()
+
+
 @pytest.mark.parametrize("num", [1, 10])
 def test_the_first_returns_say_nothing_of_the_spread_to_a_moving_average(num):
     """They are compared with their own mean, so that their spread is small, and that of one alone is 0."""

@@ -159,6 +159,16 @@ def test_a_longer_run_says_that_its_schedules_change(tmp_path, capsys):
     assert "instead of" not in capsys.readouterr().out
 
 
+def test_a_run_cannot_end_before_the_epochs_that_it_has_finished(tmp_path):
+    """It would end without an architecture of its last epoch."""
+    folder = tiny.run_in(tmp_path, max_epoch=9, save_epoch=4, stop_epoch=2)
+    before = tiny.tree(folder)
+    with tiny.refused("max_epoch is 2, but the run has finished 2 epochs; give a larger one"):
+        run.resume(folder, max_epoch=2)
+    assert {**tiny.tree(folder), "train.log": None} == {**before, "train.log": None}
+    assert run.resume(folder, max_epoch=3)["validation_perplexity"] is not None
+
+
 def test_a_stopped_run_remembers_where_it_would_have_paused(tmp_path, capsys):
     with tiny.in_call(LanguageTask, "shared_loss", 15, partial(signal.raise_signal, signal.SIGINT)):
         assert main(tiny.flags(tiny.settings(tmp_path, **LONG, stop_epoch=3))) == 130

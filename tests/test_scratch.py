@@ -149,6 +149,14 @@ def test_training_stops_after_so_many_epochs_without_improvement(tmp_path, patie
     assert results["epoch"] == len(results["history"]) == epochs
 
 
+def test_an_early_stop_is_told_and_may_be_lifted(tmp_path, capsys):
+    settings = tiny.settings(tmp_path, mode="single", shared_max_step=1, shared_lr=0.0, max_epoch=5)
+    made = run.train(Config(**settings, scratch_early_stop=2), CELL)
+    assert "ended after epoch 3: no epoch after 1 was better; with scratch_early_stop 0 it" in capsys.readouterr().out
+    assert made["epoch"] == 3 and made.resume(scratch_early_stop=0)["epoch"] == 5
+    assert "ended after" not in capsys.readouterr().out
+
+
 def test_the_best_epoch_is_reported_and_tested(tmp_path):
     trainer = tiny.scratch_trainer(tmp_path, CELL, max_epoch=4, scratch_asgd_patience=0)
     evaluate = trainer.task.evaluate

@@ -229,6 +229,16 @@ def test_evolution_is_the_algorithm_of_the_paper():
     assert [one for _, one in evolution.population] == pytest.approx([one for _, one in alive])
 
 
+@pytest.mark.parametrize("make", [Evolution, LocalSearch])
+def test_a_space_of_one_architecture_is_searched(make):
+    space = RNNSpace(1, activations=("tanh",))
+    strategy = make(space, Config())
+    for _ in range(12):
+        sampled = strategy.sample(1)
+        strategy.learn(sampled, torch.ones(1))
+    assert sampled.architectures == [space.decode([0])]
+
+
 def test_halving_takes_as_many_looks_as_it_should_and_ends_like_halve():
     """27 candidates for 1 epoch, 9 to the third, 3 to the ninth: 27 + 18 + 18 epochs, 7 whole trainings."""
     space = RNNSpace(4)

@@ -102,7 +102,7 @@ def divided(train: Any, shares: Mapping[str, float], seed: int) -> dict[str, Any
         credit[split] -= 1
         found[split] += range(start, min(start + length, len(items)))
     for split, share in shares.items():
-        if not found[split]:
+        if share <= 0 or not found[split]:
             raise UserError(f"{split} is {share:.3g} of {len(items)} items; {A_FRACTION}")
     return {split: Subset(items, sorted(indices)) for split, indices in found.items()}
 

@@ -142,7 +142,8 @@ def _restored(config: Config, folder: Path, given: Collection[str], ranks: Ranks
     if config.num_threads and ("num_threads" in given or THREADS_VARIABLE not in os.environ):
         torch.set_num_threads(config.num_threads)
     data = _load_data(config, ranks, folder)
-    is_search = saved_config(folder).mode not in SCRATCH
+    saved = saved_config(folder)
+    is_search = saved.mode not in SCRATCH
     architecture = None if is_search else load_architecture(folder / ARCHITECTURE)
     with nullcontext() if is_search else reading(folder / ARCHITECTURE, alone=False):
         task, source = make_problem(config, data, architecture, device, ranks)
@@ -152,6 +153,9 @@ def _restored(config: Config, folder: Path, given: Collection[str], ranks: Ranks
     with reading(path):
         training.load_state_dict(state)
         training.results()
+    done, end = training.progress.epoch, config.max_epoch
+    if end <= done and end != saved.max_epoch:
+        raise UserError(f"max_epoch is {end}, but the run has finished {done} epochs; give a larger one")
     if is_search:  # the architecture that results.json names is the run's
         final = find_final(folder, training.task.metric.name, config.space.architecture)
         plain = None if final is None else (final.architecture.to_dict(), final.score, final.measured_with)

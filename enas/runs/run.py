@@ -242,7 +242,9 @@ def search_module(
     name = settings["dataset"] = saved_config(folder).dataset if folder else settings["dataset"]
     given, earlier = Given(make, {"train": train, "valid": valid, "test": test}, loss=loss, score=score), {**GIVEN}
     if name in earlier and not folder and given.objects != earlier[name].objects:
-        raise UserError(f"dataset {name} is another module or other data in this process; name dataset= another")
+        raise UserError(
+            f"dataset {name} has another module, loss, score or data in this process; name dataset= another"
+        )
     GIVEN[name], settings = given, {"network_type": "module", **settings}
     try:
         if folder:
@@ -251,7 +253,8 @@ def search_module(
         with open_run(Config(**{"config": preset, **settings}), given=settings) as trainer:
             return _finished(trainer, on_epoch)
     except Exception as error:
-        if not isinstance(error, Interrupted) and not (trainer and trainer.progress.epoch):  # no run needs the new one
+        is_saved = trainer.progress.epoch > 0 if trainer else folder is not None and not isinstance(error, UserError)
+        if not isinstance(error, Interrupted) and not is_saved:  # no run needs the new one
             del GIVEN[name]
             GIVEN.update(earlier)
         raise
@@ -515,6 +518,9 @@ def _finished(trainer: Training, on_epoch: Hook) -> Run:
     if trainer.is_paused():
         trainer.logbook.info(f"run {trainer.folder}: paused; it goes on with: {trainer.resumed_by()}")
     elif isinstance(trainer, ScratchTrainer):
+        if trainer.progress.epoch < trainer.config.max_epoch:
+            since = f"no epoch after {trainer.best_epoch()} was better; with scratch_early_stop 0 it goes on"
+            trainer.logbook.info(f"ended after epoch {trainer.progress.epoch}: {since}")
         trainer.logbook.output_files["architecture"] = trainer.folder / ARCHITECTURE
         is_tested = trainer.header["mode"] == "train_scratch" or not trainer.task.has_validation
         results = _test_scratch(trainer) if is_tested else _report(trainer, results, "trained")

@@ -41,14 +41,15 @@ class Baseline:
 
     def advantage(self, returns: Tensor) -> Tensor:
         """Subtract the baseline from returns [M, D], update it with them, and scale the difference: [M, D]."""
-        mean, is_first = returns.mean(0), False
+        # In float64, because equal returns must have no advantage: their rounding would be all that is scaled up.
+        mean, is_first = returns.double().mean(0).to(returns), False
         if self.config.baseline == "leave_one_out":
             self.value = mean
             difference = (returns - mean) * len(returns) / max(1, len(returns) - 1)
         else:
             # A run's first returns are compared with their own mean, which says nothing about the size of the next.
             is_first, before = self.value is None, mean if self.value is None else self.value
-            self.value = self.config.ema_baseline_decay * before + (1 - self.config.ema_baseline_decay) * mean
+            self.value = before + (1 - self.config.ema_baseline_decay) * (mean - before)
             difference = returns - before
         decay = self.config.advantage_spread_decay
         if decay == 0:

@@ -299,7 +299,11 @@ class ScratchConfig(Settings):
         only=FROM_SCRATCH,
     )
     scratch_early_stop: int = setting(
-        30, "from scratch: stop after this many epochs without improvement; 0 never", at_least=0, only=FROM_SCRATCH
+        30,
+        "from scratch: stop after this many epochs without improvement; 0 never",
+        at_least=0,
+        only=FROM_SCRATCH,
+        again=TRAINING,
     )
 
 

@@ -112,6 +112,7 @@ class Training(ABC):
     def shared_step(self, architectures: Sequence[Any], meanwhile: Callable[[], None] | None = None) -> None:
         """Update ω on the next minibatch, if all is finite; call `meanwhile` while a GPU works at the gradient."""
         progress = self.progress
+        buffers = [(buffer, buffer.clone()) for buffer in self.task.model.buffers()]
         loss, value = self.task.shared_loss(architectures)
         loss.backward()
         lr = self.shared_optim.rate(progress.epoch + 1, progress.total_shared_steps, self.task.steps_per_epoch)
@@ -123,10 +124,12 @@ class Training(ABC):
         if meanwhile is not None:
             meanwhile()
         # All at once: reading a number makes Python wait for the GPU.
-        loss, norm, value = torch.stack([loss.detach(), norm, value]).tolist()
+        loss, norm, value = torch.stack([loss.detach(), norm.to(loss.device), value]).tolist()
         progress.shared_step += 1
         progress.total_shared_steps += 1
         if not math.isfinite(loss + norm):
+            for buffer, before in buffers:
+                buffer.copy_(before)  # running statistics, which the forward pass has changed
             self._skip_step()
             return
         progress.skipped_in_a_row = 0

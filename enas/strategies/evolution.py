@@ -39,6 +39,8 @@ class Evolution(Controller[ArchT]):
         row = [*max(rivals, key=lambda one: one[1])[0]]
         made = self.space.allowed[: self.space.num_made(row[0])]
         allowed = {index: choices for index, choices in enumerate(made) if len(choices) > 1}
+        if not allowed:  # the space has one architecture
+            return row
         place = [*allowed][int(torch.randint(len(allowed), ()))]
         others = [choice for choice in allowed[place] if choice != row[place]]
         row[place] = others[int(torch.randint(len(others), ()))]
