@@ -17,8 +17,6 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
-MEMORY_FORMAT = torch.channels_last
-
 
 def _is_plain(x: Tensor) -> bool:
     """Whether the pools below are faster than PyTorch's."""

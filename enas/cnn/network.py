@@ -316,7 +316,11 @@ class Cell(nn.Module):
         self.outputs = [node for node in self.inputs if cell["cell_output"] == "all" or node not in read]
         self.reads = [label for label in (0, 1) if label in read]
         for label in self.reads:
-            self.add_module(f"input{label}", cell_input(before[label], channels, halve and label == 0, norm))
+            if halve and label == 0:  # to half its height and width
+                parts = {"reduction": Reduction(before[label], channels, norm)}
+            else:
+                parts = {"relu": nn.ReLU(), "conv": convolution(before[label], channels, 1), "norm": norm(channels)}
+            self.add_module(f"input{label}", nn.Sequential(OrderedDict(parts)))
         for (node, labels), names in zip(self.inputs.items(), cell["operations"], strict=True):
             for slot, (label, name) in enumerate(zip(labels, names, strict=True)):
                 operation = operations.micro(name, channels, stride if label in (0, 1) else 1, norm)
@@ -328,13 +332,6 @@ class Cell(nn.Module):
         for node, (first, second) in self.inputs.items():
             h[node] = getattr(self, f"edge{node}_0")(h[first]) + getattr(self, f"edge{node}_1")(h[second])
         return torch.cat([h[node] for node in self.outputs], dim=1)
-
-
-def cell_input(inputs: int, channels: int, halve: bool, norm: Norm) -> nn.Sequential:
-    """Bring the output of an earlier cell to a cell's channels and, with `halve`, to half its height and width."""
-    if halve:
-        return nn.Sequential(OrderedDict(reduction=Reduction(inputs, channels, norm)))
-    return nn.Sequential(OrderedDict(relu=nn.ReLU(), conv=convolution(inputs, channels, 1), norm=norm(channels)))
 
 
 NETWORKS = {"cnn_macro": MacroNetwork, "cnn_micro": MicroNetwork}

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from enas.cnn.augment import augment, normalise, rotate
 from enas.cnn.batches import TrainingImages, evaluation_batches
 from enas.cnn.images import ImageDataset
-from enas.cnn.layout import MEMORY_FORMAT, remembering
+from enas.cnn.layout import remembering
 from enas.cnn.macro import MacroNetwork
 from enas.cnn.micro import MicroNetwork
 from enas.cnn.settings import VisionTaskConfig
@@ -41,7 +41,7 @@ class VisionTask(Task):
     precisions = PRECISIONS
 
     def __init__(self, dataset: ImageDataset, model: nn.Module, config: VisionTaskConfig, seed: int):
-        self.dataset, self.model, self.config = dataset, model.to(memory_format=MEMORY_FORMAT), config
+        self.dataset, self.model, self.config = dataset, model.to(memory_format=torch.channels_last), config
         self.precision, self.divisible_batch = config.precision, config.batch_size
         self._mean, self._std = dataset.mean.to(self.device), dataset.std.to(self.device)
         self._splits = {split: getattr(dataset, split).to(self.device) for split in SPLITS}
@@ -74,7 +74,7 @@ class VisionTask(Task):
             images = rotate(images, labels)
         if self.divided == BATCH:
             images, labels = self.ranks.part(images, -4), self.ranks.part(labels, -1)
-        images = images.contiguous(memory_format=MEMORY_FORMAT)
+        images = images.contiguous(memory_format=torch.channels_last)
         losses, accuracies = [], []
         for network, draws in zip(networks, self.ranks.draws(len(networks), self.device), strict=True):
             with draws, self._rounding():
@@ -132,7 +132,7 @@ class VisionTask(Task):
         if self.dataset.is_rotation:
             labels = torch.arange(4, device=images.device).repeat(len(images))
             images = rotate(images.repeat_interleave(4, dim=0), labels)
-        images = images.contiguous(memory_format=MEMORY_FORMAT)
+        images = images.contiguous(memory_format=torch.channels_last)
         with self._rounding(), remembering(*self.model.common):
             logits = [at_least_float32(self.logits(images, network)) for network in networks]
         if metric is LOG_LIKELIHOOD:  # in nats

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from enas.errors import UserError
 from enas.search.problem import Exported
@@ -25,6 +24,8 @@ def check_installed() -> None:
 
 def write_onnx(exported: Exported, path: Path) -> None:
     """Write the module in evaluation mode, and run the file once beside it; UserError if they differ."""
+    import onnxruntime
+
     module, inputs = exported.module(), tuple(exported.inputs.values())
     before = logging.root.manager.disable
     logging.disable(logging.WARNING)  # the exporter remarks on packages that the module does not need
@@ -37,14 +38,9 @@ def write_onnx(exported: Exported, path: Path) -> None:
         logging.disable(before)
     with torch.no_grad():
         results = module(*inputs)
-    _check(path, exported.inputs, results if isinstance(results, tuple) else (results,))
-
-
-def _check(path: Path, inputs: dict[str, Tensor], expected: tuple[Tensor, ...]) -> None:
-    import onnxruntime
-
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
-    found = session.run(None, {name: value.numpy() for name, value in inputs.items()})
+    found = session.run(None, {name: value.numpy() for name, value in exported.inputs.items()})
+    expected = results if isinstance(results, tuple) else (results,)
     for mine, theirs in zip(expected, map(torch.from_numpy, found), strict=True):
         off = float((mine - theirs).abs().max() / mine.abs().max().clamp_min(1.0))
         if not off <= TOLERANCE:

@@ -25,17 +25,9 @@ def use(precision: str, device: torch.device) -> None:
 
 def available(device: torch.device) -> list[str]:
     """Return the precisions that the device has instructions for, the exact one first."""
-    found = ["float32"]
-    if device.type == "cuda" and torch.cuda.get_device_capability(device) >= TF32_CAPABILITY:
-        found.append("tf32")
-    if has_bfloat16(device):
-        found.append("bfloat16")
-    return found
-
-
-def has_bfloat16(device: torch.device) -> bool:
-    """Whether the device has bfloat16 instructions; emulating them is many times slower."""
-    if device.type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
     capabilities = torch.cpu.get_capabilities()
-    return any(capabilities.get(name) for name in BFLOAT16_INSTRUCTIONS)
+    has_tf32, has_bfloat16 = False, any(capabilities.get(name) for name in BFLOAT16_INSTRUCTIONS)
+    if device.type == "cuda":
+        has_tf32 = torch.cuda.get_device_capability(device) >= TF32_CAPABILITY
+        has_bfloat16 = torch.cuda.is_bf16_supported(including_emulation=False)  # which is many times slower
+    return ["float32", *["tf32"] * has_tf32, *["bfloat16"] * has_bfloat16]

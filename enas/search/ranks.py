@@ -63,7 +63,8 @@ class Ranks:
         scores = torch.as_tensor(score(mine or items[:1]))[: len(mine)]
         everything = scores.new_zeros(len(items), dtype=torch.float64)
         everything[list(self.share(range(len(items))))] = scores.double()
-        return _added_up(everything).to(scores)
+        _ask(dist.all_reduce, everything)  # the sum, in place
+        return everything.to(scores)
 
     def joined(self, piece: Piece, dim: int) -> Piece:
         """Join the processes' pieces, of equal size, along `dim`; None if they hold none."""
@@ -81,7 +82,8 @@ class Ranks:
         if self.size == 1:
             return values
         parameters = list(model.parameters())
-        holders = _added_up(torch.tensor([parameter.grad is not None for parameter in parameters], dtype=torch.int32))
+        holders = torch.tensor([parameter.grad is not None for parameter in parameters], dtype=torch.int32)
+        _ask(dist.all_reduce, holders)
         parts: list[Tensor] = []
         for parameter, num_holders in zip(parameters, holders.tolist(), strict=True):
             if num_holders:
@@ -89,7 +91,8 @@ class Ranks:
                 parts.append(parameter.grad)
         parts += [buffer for buffer in model.buffers() if buffer.is_floating_point()]
         flat = torch.cat([part.flatten() for part in (*parts, *(value.detach() for value in values))])
-        means = _added_up(flat).div_(self.size).split([part.numel() for part in (*parts, *values)])
+        _ask(dist.all_reduce, flat)
+        means = flat.div_(self.size).split([part.numel() for part in (*parts, *values)])
         for part, mean in zip(parts, means, strict=False):
             part.copy_(mean.view_as(part))
         return tuple(mean.view_as(value) for mean, value in zip(means[len(parts) :], values, strict=True))
@@ -153,12 +156,6 @@ class Ranks:
             return [nullcontext()]
         seeds = torch.randint(2**62, (self.size, num))[self.rank].tolist()
         return [seeded(seed, device) for seed in seeds]
-
-
-def _added_up(tensor: Tensor) -> Tensor:
-    """Return the sum of the processes' tensors, in place."""
-    _ask(dist.all_reduce, tensor)
-    return tensor
 
 
 def _tried(make: Callable[[], T]) -> tuple[T | None, UserError | None]:

@@ -1,13 +1,11 @@
 """Training one architecture from scratch, with averaging and early stopping."""
 
-import math
 from typing import Any
 
 from torch.optim.swa_utils import AveragedModel
 
 from enas.errors import TrainingDivergedError, UserError
 from enas.files import reading
-from enas.search.derive import ordered
 from enas.search.settings import TO_THE_END, ScratchConfig
 from enas.search.task import Task
 from enas.search.training import Training
@@ -46,8 +44,7 @@ class ScratchTrainer(Training):
         """Return the epoch that validated best, 0 while none has; without validation data, the newest epoch."""
         if not self.task.has_validation:
             return self.progress.epoch
-        scores = {epoch: score for epoch, score in enumerate(self._validations(), start=1) if not math.isnan(score)}
-        return next(iter(ordered(scores, self.task.metric)), 0)
+        return 0 if self.progress.best is None else 1 + self._validations().index(self.progress.best)
 
     def _validations(self) -> list[float]:
         scores = [entry[f"validation_{self.task.metric.name}"] for entry in self.progress.history]

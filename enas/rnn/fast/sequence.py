@@ -150,14 +150,10 @@ def _highway(parent: Tensor, both: Tensor, node: NodePlan, out: Tensor, argument
     if argument is not None:
         argument.copy_(value)
     for name, cells in node.groups:
-        if name == "identity":
-            continue
-        if name not in IN_PLACE:
-            _put(value, cells, activate(name, _some(value, cells)))
-        elif isinstance(cells, slice):
+        if name in IN_PLACE and isinstance(cells, slice):
             IN_PLACE[name][0](value[cells])
-        else:
-            _put(value, cells, IN_PLACE[name][0](_some(value, cells)))
+        elif name != "identity":
+            _put(value, cells, activate(name, _some(value, cells)))
     torch.lerp(parent, value, gate, out=out)
 
 
