@@ -194,7 +194,6 @@ class Config:
 
     @property
     def values(self) -> Mapping[str, Any]:
-        """Return all settings by name."""
         return MappingProxyType(self._values)
 
     def to_dict(self) -> dict[str, Any]:

@@ -441,6 +441,22 @@ def test_the_trouble_of_one_variant_is_a_row_that_says_so(at_home, monkeypatch, 
     assert str([row["test_perplexity"] for row in analysis.node_removal(**settings)]) == str(scores)
 
 
+def test_the_trouble_of_the_unedited_one_is_that_of_the_ablation(at_home):
+    """All changes are measured from it, and the reason may be a flag."""
+    settings = settings_of("rnn", at_home, dag_path="given.json", **BUDGET)
+    with tiny.in_call(run, "train", lambda *_: True, tiny.TROUBLES["refused"]), tiny.refused("no score, unedited: "):
+        analysis.node_removal(**settings)
+    (folder,) = (at_home / "analysis_results" / "node_removal").iterdir()
+    assert not (folder / "results.json").exists()
+    assert all("trouble" not in row for row in analysis.node_removal(**settings))
+
+
+def test_a_table_has_the_columns_of_all_its_rows(tmp_path):
+    rows = [{"edit": "unedited", "score": 1.0}, {"edit": "b", "score": math.nan, "trouble": "diverged"}]
+    analysis.write_table(tmp_path / "results.csv", rows)
+    assert (tmp_path / "results.csv").read_text() == "edit,score,trouble\nunedited,1.0,\nb,nan,diverged\n"
+
+
 def test_an_infinite_score_is_one_that_is_not_a_number(at_home, monkeypatch):
     """JSON has null for both, and the same call goes on with what it reads."""
     single, bad = run.train_to, GIVEN["rnn"].remove_node(2)

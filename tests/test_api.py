@@ -357,6 +357,22 @@ def test_runs_of_a_sweep_differ_in_what_was_asked_and_go_on_to_the_epoch_that_is
     assert [run["epoch"] for run in again] == [2] * 4
 
 
+def test_a_sweep_goes_on_where_its_data_lie_now(tmp_path):
+    config = Config(**tiny.settings(tmp_path, **SHORT, data_dir=str(tmp_path / "before")))
+    tiny.write_corpus(tmp_path / "before" / "tiny")
+    asked = {"train_type": ["orig"], "seeds": 1}
+    (first,) = enas.sweep(config.replace(max_epoch=2, stop_epoch=1), **asked)
+    (tmp_path / "before").rename(tmp_path / "now")
+    (again,) = enas.sweep(config.replace(max_epoch=2, data_dir=str(tmp_path / "now")), **asked)
+    assert again.folder == first.folder and again["epoch"] == 2
+
+
+@pytest.mark.parametrize("varied", [{"random_seed": [1, 2]}, {"max_epoch": 3}, {"train_type": "orig"}])
+def test_a_sweep_without_lists_of_values_is_refused(tmp_path, varied):
+    with tiny.refused(f"{next(iter(varied))}: give each setting a list of values; `seeds` is the number of seeds"):
+        enas.sweep(Config(**tiny.settings(tmp_path, **SHORT)), **varied)
+
+
 def test_a_run_of_a_sweep_that_was_killed_at_once_begins_anew(tmp_path):
     config = Config(**tiny.settings(tmp_path, **SHORT))
     with pytest.raises(KeyboardInterrupt), tiny.in_call(LanguageTask, "shared_loss", 1, tiny.interrupt):

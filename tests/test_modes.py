@@ -5,6 +5,7 @@ import itertools
 import json
 import math
 import re
+import shlex
 import shutil
 import signal
 from collections.abc import Iterator
@@ -26,6 +27,7 @@ from enas.rnn.settings import SharedOptimConfig
 from enas.rnn.task import LanguageTask
 from enas.runs import run
 from enas.runs.commands import execute
+from enas.runs.folder import only_user
 from enas.runs.opening import read_run
 from enas.search.architecture import load_architecture
 from enas.search.checkpoint import Checkpoints
@@ -405,11 +407,40 @@ def test_an_interrupted_comparison_takes_its_baselines_over(copy):
     assert len(calls) == 4  # the second baseline from its first epoch on, and the run itself
 
 
+def test_a_paused_comparison_goes_on_by_the_printed_command(copy, capsys):
+    given = where(copy, "orig", mode="train_scratch", max_epoch=2, compare_with=["random"])
+    execute(**given, stop_epoch=1, name="paused")
+    said = capsys.readouterr().out
+    assert "random" not in said.splitlines()[-1] and "from scratch: found" not in said
+    command = said.splitlines()[-1].split("goes on with: ")[1]
+    with tiny.in_call(ScratchTrainer, "evaluate", 0, tiny.interrupt) as calls:
+        assert tiny.command_line(shlex.split(command)[3:]) == 0
+    assert len(calls) == 1  # the second epoch of the found one
+    found = tiny.results(run_of(copy, "orig").parent / "paused")
+    assert f"test perplexity from scratch: found {found['test_perplexity']:.2f}, random" in capsys.readouterr().out
+
+
+def test_a_baseline_that_another_process_trains_is_not_left_out(copy):
+    given = where(copy, "orig", mode="train_scratch", max_epoch=1, compare_with=["random"])
+    execute(**given)
+    (baseline,) = run_of(copy, "orig").parent.glob("random_*")
+    with only_user(baseline), tiny.refused("another process is at work on it"):
+        execute(**given)
+
+
 def test_an_unknown_baseline_is_refused_before_anything_is_trained(copy):
     before = tiny.tree(copy / "logs")
+    finalists = {"derive_finalists": 2, "derive_shortlist": 2, "derive_rung_epoch": 1}
     with pytest.raises(ValueError, match="compare_with: gru is no baseline; there are lstm, random"):
-        execute(**where(copy, "orig", mode="train_scratch", compare_with=["lstm", "gru"]))
+        execute(**where(copy, "orig", mode="train_scratch", compare_with=["lstm", "gru"], **finalists))
     assert tiny.tree(copy / "logs") == before
+
+
+def test_a_run_from_scratch_lies_beside_the_search_in_which_the_command_was_given(copy, monkeypatch):
+    search = run_of(copy, "orig")
+    monkeypatch.chdir(search)
+    made = execute(load_path=".", mode="train_scratch", max_epoch=1, name="beside")
+    assert tiny.results(search.parent / "beside") == made and not (search / "beside").exists()
 
 
 # --- no validation images ---------------------------------------------------------------------------------------------

@@ -157,6 +157,37 @@ def test_the_trouble_of_one_cell_is_a_row_that_says_so(home, tmp_path, monkeypat
     assert evaluate(**given)["methods"]["uniform"] == results["methods"]["uniform"]
 
 
+def test_a_call_without_a_single_result_leaves_the_table_as_it_was(home, copy, monkeypatch):
+    """The reason may be a flag, as here, and the right one must find no row that says so."""
+    given, before = settings(home, copy, methods=(), truth_seeds=2), (copy / "cells.json").read_bytes()
+    with (
+        tiny.in_call(search_evaluation.run, "train", lambda *_: True, tiny.TROUBLES["refused"]),
+        tiny.refused("no training"),
+    ):
+        evaluate(**given)
+    assert (copy / "cells.json").read_bytes() == before
+    evaluate(**given)
+    assert all(len(row["runs"]) == 2 and "trouble" not in row["runs"][1] for row in rows_of(copy / "cells.json"))
+
+
+def test_a_search_that_derived_nothing_is_told(home, tmp_path):
+    limit = {"methods": ("search",), "max_parameters": 10, "num_truth": 4}
+    with tiny.refused("search-1.json: no sample keeps to max_parameters and max_flops"):
+        evaluate(**settings(home, tmp_path, **limit))
+
+
+def test_the_best_candidates_are_those_of_the_data_where_they_lie_now(home, tmp_path):
+    place = str(shutil.copytree(home / "data", tmp_path / "data"))
+    found = search_evaluation.run.train(
+        Config(**tiny.settings(home, data_dir=place, num_blocks=2, log_dir=str(tmp_path), max_epoch=1))
+    )
+    before = search_evaluation.best_candidates(found.folder, 2)
+    shutil.rmtree(place)
+    with tiny.refused("no such dataset"):
+        search_evaluation.best_candidates(found.folder, 2)
+    assert search_evaluation.best_candidates(found.folder, 2, data_dir=str(home / "data")) == before
+
+
 @pytest.mark.parametrize("trouble", tiny.TROUBLES)
 def test_the_trouble_of_one_row_with_shared_weights_is_its_own(home, tmp_path, trouble):
     rows = functions_of(RNNSpace(2), 0)

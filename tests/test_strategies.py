@@ -537,7 +537,7 @@ class Wrong(Controller):
     ("words", "says"),
     [
         ([], "table is missing; --table names one, or --load_path a run"),
-        (["--table", "cells"], "there is no ablation_studies/tables/cells.json"),
+        (["--table", "cells"], "there is no ablation_studies/tables/cells.json; there are none in /"),
         (["--table", "TABLE", "--strategies", "evolutoin"], "strategies: evolutoin is none of uniform, enas"),
         (["--table", "TABLE", "--seeds", "1"], "seeds is 1; it must be at least 2"),
         (["--table", "TABLE", "--strategies", "wrong"], "strategy wrong: RNNCell("),

@@ -36,7 +36,6 @@ class MemoryImages:
 
     @property
     def size(self) -> tuple[int, int]:
-        """Height and width."""
         return self.images.shape[2], self.images.shape[3]
 
     def to(self, device: torch.device | str) -> Self:

@@ -209,7 +209,6 @@ class MicroNetwork(Architecture):
 
     @property
     def cells(self) -> dict[str, MicroCell]:
-        """Both cells by name."""
         return {"normal": self.normal, "reduction": self.reduction}
 
     @property
@@ -255,11 +254,9 @@ class MicroNetwork(Architecture):
             raise UserError(f"{name} cell: {error}") from None
 
     def canonical(self) -> "MicroNetwork":
-        """As `MicroCell.canonical`, for both cells."""
         return MicroNetwork(self.normal.canonical(), self.reduction.canonical())
 
     def relabelled(self, rng: random.Random) -> "MicroNetwork":
-        """As `MicroCell.relabelled`, for both cells."""
         return MicroNetwork(self.normal.relabelled(rng), self.reduction.relabelled(rng))
 
     def renumber(self) -> "MicroNetwork":

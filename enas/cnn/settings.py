@@ -18,15 +18,12 @@ _depth = partial(setting, at_most=MOST_NODES)
 class ImageOptimConfig(search.SharedOptimisation):
     """Images: the optimiser, SGD with Nesterov momentum and SGDR (paper section 3.2)."""
 
+    max_norm: ClassVar = "cnn_grad_clip"
     cnn_lr_max: float = setting(0.05, "cnn: learning rate at the start of each cosine period", above=0)
     cnn_lr_min: float = setting(0.001, "cnn: learning rate at the end of each cosine period", at_least=0)
     cnn_lr_period: int = setting(10, "cnn: epochs of the first cosine period; each later one doubles", at_least=1)
     cnn_l2_reg: float = setting(1e-4, "cnn: weight decay", at_least=0)
     cnn_grad_clip: float = setting(5.0, "cnn: largest gradient norm; 0 does not clip", at_least=0)
-
-    @property
-    def max_norm(self) -> float:
-        return self.cnn_grad_clip
 
     @property
     def optimizer(self) -> dict[str, Any]:
@@ -108,7 +105,6 @@ class MacroConfig(_SizeConfig):
 
     @property
     def operations(self) -> tuple[str, ...]:
-        """The names of the operations to choose from."""
         return self.cnn_operations or tuple(OPERATIONS[self.space])
 
     def check(self) -> None:
@@ -156,7 +152,6 @@ class ScratchCNNConfig(_SizeConfig):
 
     @property
     def dropout(self) -> float:
-        """Dropout before the classifier."""
         return FINAL_DROP[self.space] if self.scratch_cnn_dropout == -1 else self.scratch_cnn_dropout
 
     def check(self) -> None:

@@ -94,7 +94,6 @@ class VisionTask(Task):
 
     @property
     def rank_metric(self) -> Metric:
-        """The metric of `rewards` and `rank`."""
         return LOG_LIKELIHOOD if self.config.cnn_reward == "log_likelihood" else ACCURACY
 
     @torch.no_grad()

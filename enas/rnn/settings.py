@@ -1,7 +1,7 @@
 """The settings of recurrent search: text, space, shared model, task, optimiser."""
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from enas.errors import UserError
 from enas.rnn.cell import ACTIVATIONS, PAPER_ACTIVATIONS, SHAPES
@@ -19,6 +19,7 @@ HARDCODED = {"train_type": "hardcoded"}
 class SharedOptimConfig(search.LengthConfig, search.SharedOptimisation):
     """Text: the optimiser, SGD or Adam (paper section 3.1; cosine: Loshchilov & Hutter 2017)."""
 
+    max_norm: ClassVar = "shared_grad_clip"
     shared_optim: str = setting("sgd", "optimiser of the shared parameters", choices=("sgd", "adam"))
     shared_lr: float = setting(20.0, "learning rate of the shared parameters", at_least=0)
     shared_decay: float = setting(0.96, "factor on shared_lr per epoch", above=0, only=DECAY)
@@ -29,10 +30,6 @@ class SharedOptimConfig(search.LengthConfig, search.SharedOptimisation):
     shared_adam_beta2: float = setting(0.999, "Adam's decay of squared gradients", at_least=0, below=1, only=ADAM)
     shared_l2_reg: float = setting(1e-7, "weight decay of the shared parameters", at_least=0)
     shared_grad_clip: float = setting(0.25, "largest norm of the shared gradient; 0 does not clip", at_least=0)
-
-    @property
-    def max_norm(self) -> float:
-        return self.shared_grad_clip
 
     @property
     def optimizer(self) -> dict[str, Any]:
@@ -114,6 +111,3 @@ class LanguageTaskConfig(search.BatchConfig):
     reward_c: float = setting(80.0, "reward is this / validation perplexity", above=0, only=search.TRAINED)
     ppl_square: bool = setting(False, "reward is reward_c / validation perplexity squared", only=search.TRAINED)
     scratch_random_length: bool = setting(True, "from scratch: random lengths of back-propagation", only=FROM_SCRATCH)
-
-
-PARTS = (TextConfig, RNNSpaceConfig, SharedRNNConfig, LanguageTaskConfig, SharedOptimConfig)

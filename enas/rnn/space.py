@@ -5,7 +5,7 @@ from pkgutil import resolve_name
 
 from enas.rnn.cell import FlexibleRNNSpace, RNNCell
 from enas.rnn.formats import RNN_FORMATS
-from enas.rnn.settings import PARTS, SharedOptimConfig
+from enas.rnn.settings import LanguageTaskConfig, SharedOptimConfig, SharedRNNConfig, TextConfig
 from enas.search.metric import PERPLEXITY
 from enas.search.registry import SearchSpace
 from enas.search.settings import ScratchConfig, check_not_alone
@@ -23,7 +23,7 @@ def check(config: ConfigLike) -> None:
 
 RNN = SearchSpace(
     name="rnn",
-    settings=(*PARTS, ScratchConfig),
+    settings=(TextConfig, SharedRNNConfig, LanguageTaskConfig, SharedOptimConfig, ScratchConfig),
     architecture=RNNCell,
     train_types=("orig", "flexible", "hardcoded", "random"),
     problem=partial(resolve_name, "enas.rnn.problem:PROBLEM"),  # loads torch

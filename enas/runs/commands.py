@@ -24,7 +24,8 @@ def execute(**given: Any) -> dict[str, Any]:
             begun = ranks.from_first(lambda: str(run_of_launch(Path(config.log_dir)) or ""))
             # Several commands may share a launch, as in one job of SLURM.
             if begun and saved_config(Path(begun)).mode == mode:
-                return run.resume(begun, stop_epoch=saved_config(Path(begun)).stop_epoch)
+                kept = {name: given[name] for name in ("num_threads",) if name in given}  # torchrun sets its variable
+                return run.resume(begun, stop_epoch=saved_config(Path(begun)).stop_epoch, **kept)
         load_path = given.get("load_path", "")
         changes = {name: value for name, value in given.items() if name not in ("load_path", "mode")}
         if mode in ("derive", "test"):

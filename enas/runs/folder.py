@@ -84,8 +84,8 @@ def only_user(path: Path, *, is_file: bool = False) -> AbstractContextManager[An
     make_writable(lock.parent)
     try:
         return FileLock(lock, blocking=False).acquire()
-    except Timeout:
-        raise UserError(f"{path}: another process is at work on it; wait for its end, or stop it") from None
+    except Timeout as error:
+        raise UserError(f"{path}: another process is at work on it; wait for its end, or stop it") from error
     except OSError as error:  # some network disks have no locks
         say([f"{path}: cannot be locked ({error}); let no other process work on it"])
         return nullcontext()
@@ -104,7 +104,7 @@ def find_run(settings: Mapping[str, Any], modes: Collection[str] = TRAINING, fla
         if (folder / "params.json").is_file():
             if (mode := read_json(folder / "params.json").get("mode", "train")) not in modes:
                 raise UserError(f"{folder}: is a run of mode {mode}; this needs a run of mode {' or '.join(modes)}")
-            return folder
+            return folder if folder.name.strip(".") else folder.resolve()  # "." has no parent of its own
     if there:
         raise UserError(f"{there[0]}: not a run folder: params.json is missing")
     newest = ", ".join(folder.name for folder in _runs_in(log_dir)[:3]) or "no runs"

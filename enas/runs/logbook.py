@@ -48,24 +48,20 @@ class Curves:
         self._writer = EventsWriter(str(folder / "events"), f".{time.time_ns()}")
 
     def scalars(self, values: Mapping[str, float], step: int) -> None:
-        """Add a point to each curve, by name."""
         for name, value in values.items():
             point = Summary.Value(tag=name, simple_value=float(value))
             self._add(Event(step=step, summary=Summary(value=[point])))
 
     def picture(self, tag: str, path: Path, step: int) -> None:
-        """Add a PNG."""
         with Image.open(path, formats=["PNG"]) as image:
             pixels = np.asarray(image.convert("RGB"))
         self._add(Event(step=step, summary=summary.image(tag, pixels, dataformats="HWC")))
 
     def flush(self) -> None:
-        """Write the points in memory to the file."""
         self._writer.flush()
         self._flushed_at = time.monotonic()
 
     def close(self) -> None:
-        """Write the points in memory to the file, and close it."""
         self._writer.close()
 
     def _add(self, event: Event) -> None:

@@ -17,13 +17,14 @@ import shutil
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import redirect_stdout
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Self
 
 import torch
 from torch import nn
 
 from enas.choice.problem import GIVEN, Given
-from enas.config import Config
+from enas.config import Config, named
 from enas.data.dataset_folder import SPLITS
 from enas.data.identity import digest, identity_of
 from enas.data.own import divided, numbered, settings_for, write_dataset
@@ -44,7 +45,7 @@ from enas.search.rungs import halve, rungs_to
 from enas.search.scratch import ScratchTrainer
 from enas.search.trainer import Trainer
 from enas.search.training import Training
-from enas.settings import SCRATCH, SEARCHES, TRAINING
+from enas.settings import SCRATCH, SEARCHES, TRAINING, USE
 from enas.terminal import quietable
 
 SMALL = {"rnn": "small", "cnn": "small_cnn"}  # network_type -> preset for the user's own data
@@ -265,7 +266,8 @@ def train_or_resume(config: Config, architecture: Architecture | None = None) ->
     """Train as `train` to `stop_epoch`, or go on with the run of the same `name` in `log_dir`; return the run."""
     folder = Path(config.log_dir, config.name)
     is_begun = config.name and Checkpoints(folder / "checkpoints").paths()
-    return resume(folder, stop_epoch=config.stop_epoch) if is_begun else train(config, architecture)
+    here = {name: getattr(config, name) for name in ("stop_epoch", "data_dir", "num_gpu")}
+    return resume(folder, **here) if is_begun else train(config, architecture)
 
 
 def scored(score: Callable[[], Mapping[str, Any]], names: Iterable[str]) -> Mapping[str, Any]:
@@ -306,23 +308,25 @@ def train_scratch(load_path: str | Path, on_epoch: Hook = None, **changes: Any) 
     """
     folder = find_run({**changes, "load_path": load_path}, SEARCHES)
     config = config_for_scratch(folder, changes)
-    architecture = named_architecture(config) if config.dag_path else architecture_of(folder, **changes)
     makers = _baselines(config)
     if unknown := set(config.compare_with) - set(makers):
         raise UserError(f"compare_with: {', '.join(sorted(unknown))} is no baseline; there are {', '.join(makers)}")
+    architecture = named_architecture(config) if config.dag_path else architecture_of(folder, **changes)
+    baselines = _trained_baselines(config)
+    with open_run(config, architecture=architecture) as trainer:
+        return _finished(trainer, on_epoch, baselines)
+
+
+def _trained_baselines(config: Config) -> dict[str, list[dict[str, Any]]]:
+    """Train the baselines of `compare_with` from scratch, or go on with them; return their results by name."""
+    makers = _baselines(config) if config.compare_with else {}
     results: dict[str, list[dict[str, Any]]] = {name: [] for name in makers if name in config.compare_with}
     for name in sorted(config.compare_with, key=[*makers].index):
-        alone = config.replace(compare_with=(), name="", random_seed=config.random_seed + len(results[name]))
+        own = {"compare_with": (), "name": "", "stop_epoch": 0, "random_seed": config.random_seed + len(results[name])}
+        alone = config.replace(**own)
         baseline = makers[name](alone)
         results[name].append(train_to(alone.replace(name=f"{name}_{_digest(alone, baseline)[:8]}"), baseline))
-    with open_run(config, architecture=architecture) as trainer:
-        found = _finished(trainer, on_epoch)
-        for split in ("validation", "test") if results else ():
-            metric = f"{split}_{trainer.task.metric.name}"
-            each = {name: [one[metric] for one in some] for name, some in {"found": [dict(found)], **results}.items()}
-            scores = ", ".join(_named_mean(name, some, trainer.task.metric) for name, some in each.items())
-            trainer.logbook.info(f"{metric.replace('_', ' ')} from scratch: {scores}")
-        return found
+    return results
 
 
 def _named_mean(name: str, scores: Sequence[float | None], metric: Metric) -> str:
@@ -338,13 +342,14 @@ def resume(load_path: str | Path, on_epoch: Hook = None, **changes: Any) -> Run:
     folder = find_run({**changes, "load_path": load_path}, TRAINING)
     saved = saved_config(folder)
     config = run_config(folder, {"mode": saved.mode, "stop_epoch": 0, **changes})
+    baselines = _trained_baselines(config)
     with open_run(config, folder, given=changes) as trainer:
         trainer.ranks.from_first(lambda: write_json(folder / "params.json", config.to_dict()))
         trainer.logbook.info(f"run {folder}: resumed in epoch {trainer.progress.epoch + 1}")
         if saved.max_epoch != config.max_epoch:
             longer = f"max_epoch {config.max_epoch} instead of {saved.max_epoch}"
             trainer.logbook.info(f"{longer}; schedules over the whole run, if any, change")
-        return _finished(trainer, on_epoch)
+        return _finished(trainer, on_epoch, baselines)
 
 
 @quietable
@@ -411,7 +416,9 @@ def architecture_of(load_path: str | Path, **changes: Any) -> Architecture:
 
 
 def _digest(config: Config, architecture: Architecture) -> str:
-    return digest(json.dumps([config.to_dict(), architecture.to_dict()]).encode())
+    apart = {*named(USE), "precision"}  # which a run may choose itself
+    settings = {name: value for name, value in config.to_dict().items() if name not in apart}
+    return digest(json.dumps([settings, architecture.to_dict()]).encode())
 
 
 def halved(config: Config, candidates: Sequence[Architecture], note: Callable[[str], Any] = str) -> Architecture:
@@ -510,8 +517,10 @@ def exported(folder: Path, dag_path: str | Path = "", **here: Any) -> tuple[Expo
         return make(final.architecture, weights, config, data), final, state["progress"]
 
 
-def _finished(trainer: Training, on_epoch: Hook) -> Run:
-    """Train to the end, or to a pause, and report the results; return the run."""
+def _finished(
+    trainer: Training, on_epoch: Hook, baselines: Mapping[str, Sequence[Mapping[str, Any]]] = MappingProxyType({})
+) -> Run:
+    """Train to the end, or to a pause, and report the results, beside those of `baselines`; return the run."""
     if on_epoch is not None:
         trainer.on_epoch = lambda entry: on_epoch(Run(trainer.folder, trainer.results(), trainer), flat(entry))
     results = trainer.train()
@@ -524,6 +533,11 @@ def _finished(trainer: Training, on_epoch: Hook) -> Run:
         trainer.logbook.output_files["architecture"] = trainer.folder / ARCHITECTURE
         is_tested = trainer.header["mode"] == "train_scratch" or not trainer.task.has_validation
         results = _test_scratch(trainer) if is_tested else _report(trainer, results, "trained")
+        metric = trainer.task.metric
+        for split in ("validation", "test") if baselines else ():
+            key, every = f"{split}_{metric.name}", {"found": [results], **baselines}
+            scores = ", ".join(_named_mean(name, [one[key] for one in some], metric) for name, some in every.items())
+            trainer.logbook.info(f"{split} {metric.name} from scratch: {scores}")
     else:
         _say_found(trainer, results)
         _say_where(trainer)

@@ -114,7 +114,6 @@ class Cell(Graph):
 
     @property
     def num_blocks(self) -> int:
-        """The number of nodes."""
         return len(self._parts)
 
     @property

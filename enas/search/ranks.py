@@ -141,12 +141,6 @@ class Ranks:
         _ask(dist.all_gather_object, everything, value)
         return everything
 
-    def share_device_draws(self, device: torch.device) -> None:
-        """Give the GPU of each process the random state of the first one's."""
-        if self.size > 1 and device.type == "cuda":
-            state = self.from_first(lambda: torch.cuda.get_rng_state(device))
-            torch.cuda.set_rng_state(state.cpu(), device)
-
     def draws(self, num: int, device: torch.device) -> list[AbstractContextManager[Any]]:
         """Return a context manager for each of this process's `num` pieces of a step; each draws other random numbers.
 

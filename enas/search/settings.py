@@ -4,7 +4,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import Any, ClassVar
 
 from enas.errors import UserError
 from enas.search.architecture import CELL_OUTPUTS
@@ -220,10 +220,7 @@ class SizeConfig(Settings):
 class SharedOptimisation(Settings, ABC):
     """The interface of the settings that say how ω is trained."""
 
-    @property
-    @abstractmethod
-    def max_norm(self) -> float:
-        """The largest norm of ω's gradient; 0 does not clip."""
+    max_norm: ClassVar[str]  # the setting that is the largest norm of ω's gradient; 0 does not clip
 
     @property
     @abstractmethod

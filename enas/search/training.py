@@ -120,7 +120,7 @@ class Training(ABC):
         set_lr(self.shared_optimizer, lr)
         loss, value = self.ranks.average(self.task.model, loss, value)
         trained = [parameter for parameter in self.shared_parameters if parameter.grad is not None]
-        norm = clip_gradient(trained, self.shared_optim.max_norm)
+        norm = clip_gradient(trained, getattr(self.shared_optim, self.shared_optim.max_norm))
         if meanwhile is not None:
             meanwhile()
         # All at once: reading a number makes Python wait for the GPU.
@@ -300,7 +300,9 @@ class Training(ABC):
         self.progress = Progress(**state["progress"])
         self._begun = _now()
         restore_random_states(state["random"])
-        self.ranks.share_device_draws(self.task.device)
+        # The GPUs of all processes draw the same.
+        if self.ranks.size > 1 and (device := self.task.device).type == "cuda":
+            torch.cuda.set_rng_state(self.ranks.from_first(lambda: torch.cuda.get_rng_state(device)).cpu(), device)
 
 
 def _now() -> dict[str, float]:

@@ -8,6 +8,7 @@ import csv
 import io
 import itertools
 import math
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -86,8 +87,8 @@ class Study:
         mode, dag_path = settings.get("mode", "derive"), settings.get("dag_path", "")
         if mode not in MODES:
             raise UserError(f"mode is {mode!r}; an ablation takes {' or '.join(MODES)}")
-        if max_batches is not None and max_batches < 1:
-            raise UserError(f"max_batches is {max_batches}; it must be at least 1")
+        if max_batches is not None and not 1 <= max_batches <= sys.maxsize:
+            raise UserError(f"max_batches is {max_batches}; it must be at least 1, and hold in 63 bits")
         is_trained = mode == "train_scratch"
         if is_trained and max_batches is not None:
             print("no effect in mode train_scratch: max_batches; --max_epoch and --shared_max_step shorten it")
@@ -197,6 +198,8 @@ def _scored(study: Study) -> list[Row]:
             row = {**row, "same_as": None if edit == row["edit"] else edit}
             key = architecture if study.task else first
             scores = done[key] = done.get(key) or study.score(key)
+            if not rows and "trouble" in scores:
+                raise UserError(f"{study.architecture.title} has no score, unedited: {scores['trouble']}")
             unedited, cost = rows[0] if rows else scores, study.cost(architecture)
             changes = {f"{split}_change": scores[key] - unedited[key] for split, key in study.keys.items()}
             costs = vars(cost) if cost else {}
@@ -223,7 +226,7 @@ def _folder_of(study: Study) -> Path:
 
 def write_table(path: Path, rows: list[Row]) -> None:
     """Write rows as a CSV file, without their architectures."""
-    text, columns = io.StringIO(newline=""), [name for name in rows[0] if name != "architecture"]
+    text, columns = io.StringIO(newline=""), dict.fromkeys(key for row in rows for key in row if key != "architecture")
     table = csv.DictWriter(text, columns, extrasaction="ignore", lineterminator="\n")
     table.writeheader()
     table.writerows(rows)

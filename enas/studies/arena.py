@@ -35,6 +35,7 @@ from enas.studies.statistics import holm, paired
 from enas.studies.sweep import Table
 from enas.studies.truth import budget_of, side_by_side
 
+RESULTS_DIR = Path("analysis_results") / "strategies"
 POINTS = (20, 50, 100, 200, 500, 1000, 2000, 5000)  # numbers of looks after which strategies are compared
 CHANCE = "uniform"  # the strategy with which all others are compared
 SKIPS = {"cnn_skip_target", "cnn_skip_weight"}  # of a controller of macro networks
@@ -89,8 +90,8 @@ def compare(**settings: Any) -> dict[str, Any]:
         rows = _tested({name: score[:, np.searchsorted(at, points)] for name, score in scores.items()}, points)
         print(_shown(rows, split, looks.metric.decimals))
         results["rows"] += [{"split": split, **row} for row in rows]
-    place = Path("analysis_results", "strategies", title.replace("/", "_").replace(" ", "_"))
-    folder = next(one for num in count(1) if not (one := place.with_name(f"{place.name}-{num}")).exists())
+    name = title.replace("/", "_").replace(" ", "_")
+    folder = next(one for num in count(1) if not (one := RESULTS_DIR / f"{name}-{num}").exists())
     with atomic_folder(folder) as made:
         write_json(made / "results.json", results)
         write_table(made / "results.csv", results["rows"])

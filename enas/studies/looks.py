@@ -127,9 +127,9 @@ def open_table(name: str, data_dir: str) -> TableLooks:
         return TABLES[name](data_dir)
     path = Path(name) if name.endswith(".json") else OURS / f"{name}.json"
     if not path.is_file():
-        known = [*TABLES, *sorted(one.stem for one in OURS.glob("*.json"))]
-        more = "; --use examples/nas_bench.py has public ones"
-        raise NotFoundError(f"table {name}: there is no {path}; there are {', '.join(known)}{more}")
+        known = ", ".join([*TABLES, *sorted(one.stem for one in OURS.glob("*.json"))]) or f"none in {OURS.absolute()}"
+        more = "--use examples/nas_bench.py has public ones"
+        raise NotFoundError(f"table {name}: there is no {path}; there are {known}; {more}")
     table = load_table(path)
     space = table.config.space.problem().space(table.config)
     if (size := math.prod(map(len, space.allowed))) > LARGEST_SPACE:

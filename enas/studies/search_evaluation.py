@@ -41,6 +41,7 @@ OWN = ("dag_path", "load_path", "log_dir", "mode", "name", "random_seed", "stop_
 # Successive halving trains with seeds of its own: the seeds of the table judge the architecture that is chosen.
 HALVING_SEEDS = {"finalists": 1_000_000, "halving": 2_000_000}
 SAMPLES_PER_FINALIST = 100
+NOTHING_FOUND = "no sample keeps to max_parameters and max_flops; search with larger limits"
 
 
 def evaluate(**settings: Any) -> dict[str, Any]:
@@ -171,7 +172,8 @@ class _Evaluation:
             key, own_seed, folder = self._key(name, seed), HALVING_SEEDS[name] + seed, self.searches / f"search-{seed}"
             if "architecture" in self.outcomes.get(key, {}):
                 continue
-            draw: Any = partial(best_candidates, folder, self.config.finalists)
+            here = {"data_dir": self.search.data_dir, "num_gpu": self.search.num_gpu}
+            draw: Any = partial(best_candidates, folder, self.config.finalists, **here)
             if name == "halving":
                 draw = partial(functions_of, self.space, self._num_drawn(name, seed), own_seed)
             elif not any(folder.glob("checkpoints/*.pt")):
@@ -189,6 +191,8 @@ class _Evaluation:
             return self.search.space.problem().baselines[method](self.budget)
         key = self._key(method, seed)
         with reading(self.searches / f"{key}.json"):
+            if self.outcomes[key]["architecture"] is None:
+                raise UserError(NOTHING_FOUND)
             return architecture_from_dict(self.outcomes[key]["architecture"]).canonical()
 
     def _middle(self) -> list[Architecture]:
@@ -360,13 +364,16 @@ def search_and_rank(settings: dict[str, Any], architectures: list[dict[str, Any]
 
 
 @undisturbed()
-def best_candidates(folder: Path, num: int) -> list[Architecture]:
-    """Return the best `num` functions, or fewer, of the search in `folder`: best first on the whole of validation."""
+def best_candidates(folder: Path, num: int, **here: Any) -> list[Architecture]:
+    """Return the best `num` functions, or fewer, of the search in `folder`: best first on the whole of validation.
+
+    `here` holds settings for this machine.
+    """
     # Most samples of a policy that is almost sure are the same architecture.
     sizes = {"derive_num_sample": SAMPLES_PER_FINALIST * num, "derive_shortlist": num, "derive_finalists": 0}
-    ranking = read_run(saved_config(folder).replace(**sizes), folder).deriver.shortlist().ranking
+    ranking = read_run(saved_config(folder).replace(**sizes, **here), folder).deriver.shortlist().ranking
     if not ranking:
-        raise UserError(f"{folder}: no sample keeps to max_parameters and max_flops; search with larger limits")
+        raise UserError(f"{folder}: {NOTHING_FOUND}")
     return [one.canonical() for one in ranking]
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from enas.config import Config, named
-from enas.errors import TrainingDivergedError
+from enas.errors import TrainingDivergedError, UserError
 from enas.runs import run
 from enas.settings import USE
 from enas.studies.truth import digest_of, side_by_side
@@ -51,6 +51,8 @@ def sweep(config: Config, *, seeds: int = 1, jobs: int = 1, **varied: list[Any])
     tasks: dict[str, tuple[Any, ...]] = {}
     runs = Runs()
     runs.asked = {}
+    if wrong := [name for name, one in varied.items() if name == "random_seed" or not isinstance(one, list | tuple)]:
+        raise UserError(f"{wrong[0]}: give each setting a list of values; `seeds` is the number of seeds")
     for *values, seed in itertools.product(*varied.values(), range(1, seeds + 1)):
         one = config.replace(**dict(zip(varied, values, strict=True)), random_seed=seed)
         settings = {name: value for name, value in one.to_dict().items() if name in varied or name not in named(USE)}

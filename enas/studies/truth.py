@@ -101,14 +101,14 @@ class Table:
 
         def done(pair: tuple[int, int], results: dict[str, Any]) -> None:
             self.runs[pair] = _result(**finite(results))  # as it will be read
-            self._save()
+            # If none of this call has a result, perhaps a flag is wrong, and the file must not keep that.
+            if any("trouble" not in self.runs[one] for one in left if one in self.runs):
+                self._save()
 
         with only_user(self.path, is_file=True) if left else nullcontext():
             work(tasks, done, f"table {self.path.name}")
 
     def _save(self) -> None:
-        if all("trouble" in one for one in self.runs.values()):
-            return  # perhaps the settings are wrong, and others could not have this file
         rows: list[dict[str, Any]] = [{"architecture": one.to_dict(), "runs": []} for one in self.architectures]
         for (row, seed), results in sorted(self.runs.items()):
             rows[row]["runs"].append({"seed": seed, **results})
