@@ -107,7 +107,7 @@ def _typed(spec: dataclasses.Field[Any], value: Any) -> Any:
         value = float(value)
     if type(value) is not wanted:
         raise UserError(f"{spec.name} is {value!r}; it must be of type {wanted.__name__}")
-    if isinstance(value, float) and value and not 1e-30 <= abs(value) <= 1e30:  # others are 0 or infinite in float32
+    if isinstance(value, float) and value and not 1e-30 <= abs(value) <= 1e30:  # float32 ends near 1e-38 and 3e38
         raise UserError(f"{spec.name} is {value!r}; it must be 0, or of a magnitude between 1e-30 and 1e30")
     return value
 

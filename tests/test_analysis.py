@@ -441,10 +441,10 @@ def test_the_trouble_of_one_variant_is_a_row_that_says_so(at_home, monkeypatch, 
     assert str([row["test_perplexity"] for row in analysis.node_removal(**settings)]) == str(scores)
 
 
-def test_the_trouble_of_the_unedited_one_is_that_of_the_ablation(at_home):
+def test_an_ablation_ends_if_the_unedited_architecture_has_no_score(at_home):
     """All changes are measured from it, and the reason may be a flag."""
     settings = settings_of("rnn", at_home, dag_path="given.json", **BUDGET)
-    with tiny.in_call(run, "train", lambda *_: True, tiny.TROUBLES["refused"]), tiny.refused("no score, unedited: "):
+    with tiny.in_call(run, "train", lambda *_: True, tiny.TROUBLES["refused"]), tiny.refused("has no score: "):
         analysis.node_removal(**settings)
     (folder,) = (at_home / "analysis_results" / "node_removal").iterdir()
     assert not (folder / "results.json").exists()

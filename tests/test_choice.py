@@ -524,6 +524,12 @@ def test_a_refused_call_leaves_an_earlier_run_as_it_was(tmp_path):
     with pytest.raises(UserError, match="name dataset= another"):
         search(ResNet, data, tmp_path, dataset="TextNet")
     assert enas.load(run.folder).score([run.architecture]) == score
+    for _ in range(2):
+        parts = {
+            "loss": nn.CrossEntropyLoss(),
+            "score": lambda *both: -accuracy(*both),
+        }  # as a notebook's cell has them
+        enas.search_module(TextNet, **data, **parts, log_dir=str(tmp_path), **SIZES, dataset="again")
     with pytest.raises(UserError, match="train has no length"):
         search(TextNet, {**data, "train": (one for one in data["train"])}, tmp_path, dataset="new")
     assert search(TextNet, data, tmp_path, dataset="new", max_epoch=1)["epoch"] == 1  # once the data are mended

@@ -22,7 +22,7 @@ HOLD = (
     ("bounds", "download", "the archive is half"),
     ("bounds", "convert", "cell.json is nested lists"),
     ("ranks", "torchrun", "other data in rank 1"),
-    ("one candidate", "single", "the learning rate is 1e300"),
+    ("one candidate", "single", "the learning rate is 1e30"),
     ("newest run", "export", "the newest has a damaged params.json"),
     ("security", "macro", "an image is PostScript"),
     ("security", "export", "a checkpoint runs code"),

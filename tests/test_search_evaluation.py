@@ -158,7 +158,7 @@ def test_the_trouble_of_one_cell_is_a_row_that_says_so(home, tmp_path, monkeypat
 
 
 def test_a_call_without_a_single_result_leaves_the_table_as_it_was(home, copy, monkeypatch):
-    """The reason may be a flag, as here, and the right one must find no row that says so."""
+    """A wrong flag may be the reason; the corrected command must find no such rows."""
     given, before = settings(home, copy, methods=(), truth_seeds=2), (copy / "cells.json").read_bytes()
     with (
         tiny.in_call(search_evaluation.run, "train", lambda *_: True, tiny.TROUBLES["refused"]),
@@ -172,11 +172,12 @@ def test_a_call_without_a_single_result_leaves_the_table_as_it_was(home, copy, m
 
 def test_a_search_that_derived_nothing_is_told(home, tmp_path):
     limit = {"methods": ("search",), "max_parameters": 10, "num_truth": 4}
-    with tiny.refused("search-1.json: no sample keeps to max_parameters and max_flops"):
+    with tiny.refused("search-1.json: no sample keeps to max_parameters and max_flops") as error:
         evaluate(**settings(home, tmp_path, **limit))
+    assert "damaged" not in str(error.value)
 
 
-def test_the_best_candidates_are_those_of_the_data_where_they_lie_now(home, tmp_path):
+def test_best_candidates_are_found_after_the_data_have_moved(home, tmp_path):
     place = str(shutil.copytree(home / "data", tmp_path / "data"))
     found = search_evaluation.run.train(
         Config(**tiny.settings(home, data_dir=place, num_blocks=2, log_dir=str(tmp_path), max_epoch=1))

@@ -616,7 +616,8 @@ def test_a_controller_that_diverges_ends_the_run_in_a_line_that_names_the_settin
 
 
 def test_no_phase_goes_on_with_a_controller_that_is_not_finite(tmp_path):
-    trainer = tiny.trainer(tmp_path, controller_lr=1e39)
+    trainer = tiny.trainer(tmp_path)
+    next(trainer.controller.parameters()).data.fill_(math.nan)
     for phase in (lambda: trainer.update_controller(2), trainer.train_shared, trainer.derive):
         with tiny.refused("the controller's parameters are not finite; lower controller_lr", TrainingDivergedError):
             phase()

@@ -54,7 +54,8 @@ class Given(Space[ModuleChoices]):
 
     def __init__(self, make: Callable[[], nn.Module], splits: Mapping[str, Iterable[Any]], **functions: Any):
         self.make, self.splits, self.functions = make, splits, functions
-        self.objects = [*map(id, (make, *splits.values(), *functions.values()))]  # to tell others with the same name
+        self.objects: list[Any] = [*map(id, (make, *splits.values()))]  # to tell another search with the same name
+        self.objects += [getattr(one, "__code__", repr(one)) for one in functions.values()]  # often made in the call
         module = None if isinstance(make, nn.Module) else make()
         if not isinstance(module, nn.Module) or not choices_in(module):
             raise UserError("make must be a class or function that returns a new torch.nn.Module with an enas.Choice")
@@ -62,7 +63,7 @@ class Given(Space[ModuleChoices]):
         if keeping := [name for name, one in splits.items() if getattr(one, "persistent_workers", False)]:
             raise UserError(f"{keeping[0]}: a resumed run would differ with persistent_workers=True; leave that out")
         if empty := [name for name in ("train", "valid") if length_hint(splits[name], 1) == 0]:
-            raise UserError(f"{empty[0]} has no minibatches")
+            raise UserError(f"{empty[0]} has no minibatches; a DataLoader with drop_last needs batch_size examples")
         self.known = {name: content(one) for name, one in splits.items() if length_hint(one, 1)}  # without test=()
         self.sizes, self.identity = [*map(len, self.choices)], Identity("choices", (*chain(*self.choices),), self.known)
 

@@ -76,7 +76,11 @@ def load_corpus(name: str, *, data_dir: str | Path, vocab_min_count: int = 2, te
     for split, path in files.items():
         texts[split], counts[split], has_own = _read(path, text_unit, numbers)
         brings_eos |= has_own
-    vocabulary = _build_vocabulary(counts["train"], vocab_min_count)
+    kept: Counter[str] = Counter()
+    for word, count in counts["train"].items():  # a text with an <unk> of its own has its vocabulary already
+        is_kept = count >= vocab_min_count or word == EOS or UNKNOWN in counts["train"]
+        kept[word if is_kept else UNKNOWN] += count
+    vocabulary = tuple(word for word, _ in kept.most_common())  # ties in the order of first appearance
     if not set(vocabulary) - {EOS, UNKNOWN}:
         advice = "a text without blanks needs --text_unit character, a short one --vocab_min_count 1"
         raise UserError(f"{files['train']}: every word is rarer than vocab_min_count {vocab_min_count}; {advice}")
@@ -145,15 +149,6 @@ def _pieces(path: Path, unit: str) -> Iterator[tuple[str, bool]]:
             number += ends_line
     if not ends_line:
         yield kept, True
-
-
-def _build_vocabulary(counts: Counter[str], min_count: int) -> tuple[str, ...]:
-    # The vocabulary of a text with an <unk> of its own has been chosen before.
-    threshold = 1 if UNKNOWN in counts else min_count
-    kept: Counter[str] = Counter()
-    for word, count in counts.items():
-        kept[word if count >= threshold or word == EOS else UNKNOWN] += count
-    return tuple(word for word, _ in kept.most_common())  # ties in the order of first appearance
 
 
 def to_rows(tokens: Tensor, batch_size: int, *, name: str = "the text") -> Tensor:

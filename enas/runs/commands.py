@@ -23,9 +23,12 @@ def execute(**given: Any) -> dict[str, Any]:
             ranks = join(config.num_gpu, config.rank_timeout)
             begun = ranks.from_first(lambda: str(run_of_launch(Path(config.log_dir)) or ""))
             # Several commands may share a launch, as in one job of SLURM.
-            if begun and saved_config(Path(begun)).mode == mode:
-                kept = {name: given[name] for name in ("num_threads",) if name in given}  # torchrun sets its variable
-                return run.resume(begun, stop_epoch=saved_config(Path(begun)).stop_epoch, **kept)
+            saved = saved_config(Path(begun)) if begun else config
+            is_baseline = saved.compare_with != tuple(given.get("compare_with", saved.compare_with))
+            if begun and saved.mode == mode and not is_baseline:
+                # torchrun sets OMP_NUM_THREADS, which would count otherwise.
+                kept = {name: given[name] for name in ("num_threads",) if name in given}
+                return run.resume(begun, stop_epoch=saved.stop_epoch, **kept)
         load_path = given.get("load_path", "")
         changes = {name: value for name, value in given.items() if name not in ("load_path", "mode")}
         if mode in ("derive", "test"):

@@ -223,7 +223,7 @@ class Logbook(NoLogbook):
                 page.picture(tag, path, step)
 
     def results(self, results: dict[str, Any]) -> None:
-        """Rewrite results.json; a test score stays there, and enters `results`, if its architecture and weights do."""
+        """Rewrite results.json; keep its test score, also in `results`, if architecture and weights are the same."""
         before = read_or_empty(self.folder / "results.json")
         tested = {name: score for name, score in before.items() if name[:5] == "test_" and results.get(name) is None}
         if all(before.get(name) == results.get(name) for name in ("architecture", "measured_with")):

@@ -155,7 +155,7 @@ def _restored(config: Config, folder: Path, given: Collection[str], ranks: Ranks
         training.results()
     done, end = training.progress.epoch, config.max_epoch
     if end <= done and end != saved.max_epoch:
-        raise UserError(f"max_epoch is {end}, but the run has finished {done} epochs; give a larger one")
+        raise UserError(f"max_epoch is {end}, but the run has finished {done} epochs; give more, or leave it out")
     if is_search:  # the architecture that results.json names is the run's
         final = find_final(folder, training.task.metric.name, config.space.architecture)
         plain = None if final is None else (final.architecture.to_dict(), final.score, final.measured_with)

@@ -254,7 +254,8 @@ def search_module(
         with open_run(Config(**{"config": preset, **settings}), given=settings) as trainer:
             return _finished(trainer, on_epoch)
     except Exception as error:
-        is_saved = trainer.progress.epoch > 0 if trainer else folder is not None and not isinstance(error, UserError)
+        is_new = name not in earlier and not isinstance(error, UserError)
+        is_saved = trainer.progress.epoch > 0 if trainer else folder is not None and is_new
         if not isinstance(error, Interrupted) and not is_saved:  # no run needs the new one
             del GIVEN[name]
             GIVEN.update(earlier)
@@ -308,19 +309,27 @@ def train_scratch(load_path: str | Path, on_epoch: Hook = None, **changes: Any) 
     """
     folder = find_run({**changes, "load_path": load_path}, SEARCHES)
     config = config_for_scratch(folder, changes)
-    makers = _baselines(config)
-    if unknown := set(config.compare_with) - set(makers):
-        raise UserError(f"compare_with: {', '.join(sorted(unknown))} is no baseline; there are {', '.join(makers)}")
+    _compared(config)  # else refused before anything is trained
     architecture = named_architecture(config) if config.dag_path else architecture_of(folder, **changes)
     baselines = _trained_baselines(config)
     with open_run(config, architecture=architecture) as trainer:
         return _finished(trainer, on_epoch, baselines)
 
 
+def _compared(config: Config) -> dict[str, Callable[[Config], Architecture]]:
+    """Return the makers of the baselines of `compare_with`; UserError if one is none."""
+    makers = _baselines(config)
+    if unknown := set(config.compare_with) - set(makers):
+        raise UserError(f"compare_with: {', '.join(sorted(unknown))} is no baseline; there are {', '.join(makers)}")
+    return {name: make for name, make in makers.items() if name in config.compare_with}
+
+
 def _trained_baselines(config: Config) -> dict[str, list[dict[str, Any]]]:
     """Train the baselines of `compare_with` from scratch, or go on with them; return their results by name."""
-    makers = _baselines(config) if config.compare_with else {}
-    results: dict[str, list[dict[str, Any]]] = {name: [] for name in makers if name in config.compare_with}
+    if config.mode != "train_scratch":  # a search keeps the setting for its runs from scratch
+        return {}
+    makers = _compared(config)
+    results: dict[str, list[dict[str, Any]]] = {name: [] for name in makers}
     for name in sorted(config.compare_with, key=[*makers].index):
         own = {"compare_with": (), "name": "", "stop_epoch": 0, "random_seed": config.random_seed + len(results[name])}
         alone = config.replace(**own)
@@ -342,14 +351,13 @@ def resume(load_path: str | Path, on_epoch: Hook = None, **changes: Any) -> Run:
     folder = find_run({**changes, "load_path": load_path}, TRAINING)
     saved = saved_config(folder)
     config = run_config(folder, {"mode": saved.mode, "stop_epoch": 0, **changes})
-    baselines = _trained_baselines(config)
     with open_run(config, folder, given=changes) as trainer:
         trainer.ranks.from_first(lambda: write_json(folder / "params.json", config.to_dict()))
         trainer.logbook.info(f"run {folder}: resumed in epoch {trainer.progress.epoch + 1}")
         if saved.max_epoch != config.max_epoch:
             longer = f"max_epoch {config.max_epoch} instead of {saved.max_epoch}"
             trainer.logbook.info(f"{longer}; schedules over the whole run, if any, change")
-        return _finished(trainer, on_epoch, baselines)
+        return _finished(trainer, on_epoch, _trained_baselines(config))
 
 
 @quietable
@@ -416,7 +424,8 @@ def architecture_of(load_path: str | Path, **changes: Any) -> Architecture:
 
 
 def _digest(config: Config, architecture: Architecture) -> str:
-    apart = {*named(USE), "precision"}  # which a run may choose itself
+    # A run may choose its precision itself, and how it is recorded may change when it goes on.
+    apart = {*named(USE), "precision", "log_step", "max_save_num", "save_epoch"}
     settings = {name: value for name, value in config.to_dict().items() if name not in apart}
     return digest(json.dumps([settings, architecture.to_dict()]).encode())
 

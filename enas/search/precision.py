@@ -29,5 +29,5 @@ def available(device: torch.device) -> list[str]:
     has_tf32, has_bfloat16 = False, any(capabilities.get(name) for name in BFLOAT16_INSTRUCTIONS)
     if device.type == "cuda":
         has_tf32 = torch.cuda.get_device_capability(device) >= TF32_CAPABILITY
-        has_bfloat16 = torch.cuda.is_bf16_supported(including_emulation=False)  # which is many times slower
+        has_bfloat16 = torch.cuda.is_bf16_supported(including_emulation=False)  # emulation is many times slower
     return ["float32", *["tf32"] * has_tf32, *["bfloat16"] * has_bfloat16]

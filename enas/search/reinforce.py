@@ -41,7 +41,7 @@ class Baseline:
 
     def advantage(self, returns: Tensor) -> Tensor:
         """Subtract the baseline from returns [M, D], update it with them, and scale the difference: [M, D]."""
-        # In float64, because equal returns must have no advantage: their rounding would be all that is scaled up.
+        # In float64: rounding would give equal returns an advantage, which is then scaled up to 1.
         mean, is_first = returns.double().mean(0).to(returns), False
         if self.config.baseline == "leave_one_out":
             self.value = mean

@@ -291,7 +291,7 @@ class ScratchConfig(Settings):
 
     scratch_asgd_patience: int = setting(
         5,
-        "from scratch: average weights once validation is worse than the best before the last so many epochs; 0 never",
+        "from scratch: average weights once validation is worse than before, this many newest epochs apart; 0 never",
         at_least=0,
         only=FROM_SCRATCH,
     )

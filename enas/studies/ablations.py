@@ -88,7 +88,7 @@ class Study:
         if mode not in MODES:
             raise UserError(f"mode is {mode!r}; an ablation takes {' or '.join(MODES)}")
         if max_batches is not None and not 1 <= max_batches <= sys.maxsize:
-            raise UserError(f"max_batches is {max_batches}; it must be at least 1, and hold in 63 bits")
+            raise UserError(f"max_batches is {max_batches}; it must be at least 1, and fit in 63 bits")
         is_trained = mode == "train_scratch"
         if is_trained and max_batches is not None:
             print("no effect in mode train_scratch: max_batches; --max_epoch and --shared_max_step shorten it")
@@ -199,7 +199,7 @@ def _scored(study: Study) -> list[Row]:
             key = architecture if study.task else first
             scores = done[key] = done.get(key) or study.score(key)
             if not rows and "trouble" in scores:
-                raise UserError(f"{study.architecture.title} has no score, unedited: {scores['trouble']}")
+                raise UserError(f"the unedited architecture has no score: {scores['trouble']}")
             unedited, cost = rows[0] if rows else scores, study.cost(architecture)
             changes = {f"{split}_change": scores[key] - unedited[key] for split, key in study.keys.items()}
             costs = vars(cost) if cost else {}

@@ -192,7 +192,7 @@ class _Evaluation:
         key = self._key(method, seed)
         with reading(self.searches / f"{key}.json"):
             if self.outcomes[key]["architecture"] is None:
-                raise UserError(NOTHING_FOUND)
+                raise UserError(f"{self.searches / key}.json: {NOTHING_FOUND}")
             return architecture_from_dict(self.outcomes[key]["architecture"]).canonical()
 
     def _middle(self) -> list[Architecture]:

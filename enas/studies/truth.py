@@ -101,7 +101,7 @@ class Table:
 
         def done(pair: tuple[int, int], results: dict[str, Any]) -> None:
             self.runs[pair] = _result(**finite(results))  # as it will be read
-            # If none of this call has a result, perhaps a flag is wrong, and the file must not keep that.
+            # If no training of this call has a result, a flag may be wrong, and the file must not keep that.
             if any("trouble" not in self.runs[one] for one in left if one in self.runs):
                 self._save()
 

@@ -244,7 +244,7 @@ def _candidates() -> list[Trial]:
             words = (*LAUNCHED, trouble, *ENTRIES[entry].words)
             case = Case(f"the second one: {trouble}", words=words, mend=lambda folder: None, lines=2, status=(0,))
             trials.append(Trial(CANDIDATES, entry, case))
-    high = {"the learning rate is 1e30": "1e30", "the learning rate is 1e300": "1e300"}
+    high = {"the learning rate is 1e20": "1e20", "the learning rate is 1e30": "1e30"}
     for name, rate in high.items():
         spoil = content(
             "budget.py", lambda old, rate=rate: old.replace(b"shared_lr = 1.0", f"shared_lr = {rate}".encode())
