@@ -57,7 +57,7 @@ def parse_flags(parser: Parser, argv: list[str] | None = None, mode: str = "") -
     """
     words, own = sys.argv[1:] if argv is None else argv, parser._option_string_actions
     known = {name: spec for name, spec in all_settings().items() if f"--{name}" not in own}
-    parser.usage = "%(prog)s [--config NAME] [--SETTING VALUE …]"
+    parser.usage, parser.epilog = "%(prog)s [--config NAME] [--SETTING VALUE …]", "A run keeps its own settings."
     parser.add_argument("--help_all", action="help", help=f"show all {len(all_settings())} settings, part by part")
     parser.add_argument("--config", metavar="NAME", help="a preset in configs/, whose settings other flags override")
     settings = known.copy()
