@@ -43,7 +43,7 @@ def module(architecture, config) -> tuple[torch.nn.Module, list[torch.Tensor]]:
         sizes = (config.shared_embed, config.shared_hid)
         return Cell(*sizes, **found), [torch.randn(1, config.batch_size, size) for size in sizes]
     if architecture.type_name == "cnn_macro":
-        found["channels"] = [config[ScratchCNNConfig].channels * 2**stage for stage in range(3)]
+        found["channels"] = config[ScratchCNNConfig].widths
     else:
         sizes = config[MicroCNNConfig]
         found |= {"channels": sizes.channels, "num_layers": sizes.scratch_cnn_num_layers}

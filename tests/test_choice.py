@@ -535,13 +535,6 @@ def test_a_refused_call_leaves_an_earlier_run_as_it_was(tmp_path):
     assert search(TextNet, data, tmp_path, dataset="new", max_epoch=1)["epoch"] == 1  # once the data are mended
 
 
-@pytest.mark.parametrize("split", ["train", "valid"])
-def test_a_split_without_minibatches_is_refused_at_once(tmp_path, split):
-    with pytest.raises(UserError, match=f"{split} has no minibatches"):
-        search(TextNet, {**loaders(*texts()), split: []}, tmp_path, train_type="random")
-    assert not GIVEN and not [*tmp_path.iterdir()]
-
-
 def test_a_run_in_another_process_goes_on_after_its_hook_has_raised(tmp_path):
     data = loaders(*texts())
     run = search(TextNet, data, tmp_path, stop_epoch=1)

@@ -62,8 +62,6 @@ class Given(Space[ModuleChoices]):
         self.choices = [[f"{place}={part}" for part in one.parts] for place, one in choices_in(module).items()]
         if keeping := [name for name, one in splits.items() if getattr(one, "persistent_workers", False)]:
             raise UserError(f"{keeping[0]}: a resumed run would differ with persistent_workers=True; leave that out")
-        if empty := [name for name in ("train", "valid") if length_hint(splits[name], 1) == 0]:
-            raise UserError(f"{empty[0]} has no minibatches; a DataLoader with drop_last needs batch_size examples")
         self.known = {name: content(one) for name, one in splits.items() if length_hint(one, 1)}  # without test=()
         self.sizes, self.identity = [*map(len, self.choices)], Identity("choices", (*chain(*self.choices),), self.known)
 

@@ -130,8 +130,7 @@ class MacroCNN(MacroGraph):
     """One network of the macro space; its channels double at each reduction."""
 
     def __init__(self, network: MacroNetwork, num_classes: int, config: ScratchCNNConfig):
-        widths = [config.channels * 2**stage for stage in range(3)]
-        super().__init__(num_classes, network, [], widths, config.dropout, parts.RUNNING_AVERAGES)
+        super().__init__(num_classes, network, [], config.widths, config.dropout, parts.RUNNING_AVERAGES)
         self.network = network
 
     def forward(self, images: Tensor) -> Tensor:

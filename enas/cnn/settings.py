@@ -151,6 +151,11 @@ class ScratchCNNConfig(_SizeConfig):
         return self.scratch_cnn_hid or FINAL_FILTERS[self.space]
 
     @property
+    def widths(self) -> list[int]:
+        """The channels of a macro network before the first reduction, between the two, and after the second."""
+        return [self.channels * 2**stage for stage in range(3)]
+
+    @property
     def dropout(self) -> float:
         return FINAL_DROP[self.space] if self.scratch_cnn_dropout == -1 else self.scratch_cnn_dropout
 

@@ -24,10 +24,9 @@ def execute(**given: Any) -> dict[str, Any]:
             begun = ranks.from_first(lambda: str(run_of_launch(Path(config.log_dir)) or ""))
             # Several commands may share a launch, as in one job of SLURM.
             saved = saved_config(Path(begun)) if begun else config
-            is_baseline = saved.compare_with != tuple(given.get("compare_with", saved.compare_with))
-            if begun and saved.mode == mode and not is_baseline:
-                # torchrun sets OMP_NUM_THREADS, which would count otherwise.
-                kept = {name: given[name] for name in ("num_threads",) if name in given}
+            asked = mode, tuple(given.get("compare_with", saved.compare_with))  # a baseline is compared with nothing
+            if begun and (saved.mode, saved.compare_with) == asked:
+                kept = {one: given[one] for one in ("num_threads",) if one in given}  # torchrun sets OMP_NUM_THREADS
                 return run.resume(begun, stop_epoch=saved.stop_epoch, **kept)
         load_path = given.get("load_path", "")
         changes = {name: value for name, value in given.items() if name not in ("load_path", "mode")}

@@ -254,8 +254,8 @@ def search_module(
         with open_run(Config(**{"config": preset, **settings}), given=settings) as trainer:
             return _finished(trainer, on_epoch)
     except Exception as error:
-        is_new = name not in earlier and not isinstance(error, UserError)
-        is_saved = trainer.progress.epoch > 0 if trainer else folder is not None and is_new
+        has_begun = folder is not None and name not in earlier and not isinstance(error, UserError)
+        is_saved = trainer.progress.epoch > 0 if trainer else has_begun
         if not isinstance(error, Interrupted) and not is_saved:  # no run needs the new one
             del GIVEN[name]
             GIVEN.update(earlier)
@@ -326,11 +326,10 @@ def _compared(config: Config) -> dict[str, Callable[[Config], Architecture]]:
 
 def _trained_baselines(config: Config) -> dict[str, list[dict[str, Any]]]:
     """Train the baselines of `compare_with` from scratch, or go on with them; return their results by name."""
-    if config.mode != "train_scratch":  # a search keeps the setting for its runs from scratch
-        return {}
-    makers = _compared(config)
+    # A search keeps the setting for its runs from scratch.
+    makers = _compared(config) if config.mode == "train_scratch" else {}
     results: dict[str, list[dict[str, Any]]] = {name: [] for name in makers}
-    for name in sorted(config.compare_with, key=[*makers].index):
+    for name in sorted((one for one in config.compare_with if one in makers), key=[*makers].index):
         own = {"compare_with": (), "name": "", "stop_epoch": 0, "random_seed": config.random_seed + len(results[name])}
         alone = config.replace(**own)
         baseline = makers[name](alone)
