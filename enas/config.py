@@ -74,7 +74,7 @@ class RunConfig(Settings):
     )
     compare_with: tuple[str, ...] = setting(
         (),
-        "train first and compare: random (a uniform architecture), for text lstm; repeat a name for the mean of seeds",
+        "baselines to train first: random (a uniform architecture), for text lstm; a repeated name has more seeds",
         only={"mode": "train_scratch"},
         kind=USE,
     )

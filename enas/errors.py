@@ -65,7 +65,7 @@ def in_one_line(error: BaseException) -> Expected | None:
     if getattr(error, "errno", 0) in (errno.EMFILE, errno.ENFILE) or "Too many open files" in str(error):
         return UserError("too many files are open; raise the limit with ulimit -n")
     if "DataLoader worker" in str(error) or type(error).__name__ == "TerminatedWorkerError":
-        return UserError("a process of this command was ended from outside, perhaps for want of memory; begin it again")
+        return UserError("a process of this command was ended from outside, perhaps for lack of memory; start it again")
     if isinstance(error, OSError):
         return UserError(f"{error.filename or 'the system'}: {error.strerror or error}; mend this, or name another one")
     return None

@@ -44,14 +44,14 @@ def rotate(images: Tensor, quarter_turns: Tensor) -> Tensor:
 
 
 def _shifted(images: Tensor, size: int, padding: int) -> tuple[Tensor, Tensor]:
-    """For each image, the positions 0 … size−1 shifted by one draw from ±padding, and which stay inside: [B, size]."""
+    """Return each image's positions 0 … size−1, shifted by one draw from ±padding, and which stay inside: [B, size]."""
     shift = torch.randint(-padding, padding + 1, (len(images), 1), device=images.device)
     source = torch.arange(size, device=images.device) + shift
     return source.clamp(0, size - 1), (source >= 0) & (source < size)
 
 
 def _window(images: Tensor, size: int, length: int) -> Tensor:
-    """For each image, the positions within `length` pixels around one drawn from 0 … size−1: bool [B, size]."""
+    """Return, for each image, the positions within `length` pixels around one drawn from 0 … size−1: bool [B, size]."""
     start = torch.randint(size, (len(images), 1), device=images.device) - length // 2
     position = torch.arange(size, device=images.device)
     return (position >= start) & (position < start + length)
@@ -63,6 +63,6 @@ def _both(rows: Tensor, columns: Tensor) -> Tensor:
 
 
 def _gather(images: Tensor, source: Tensor) -> Tensor:
-    """For each image, the pixels at `source`, int64 [B, H, W], counted row by row."""
+    """Return, for each image, the pixels at `source`, int64 [B, H, W], counted row by row."""
     flat = source.flatten(1).unsqueeze(1).expand(-1, images.shape[1], -1)  # [B, C, HW]
     return images.flatten(2).gather(2, flat).view_as(images)

@@ -134,7 +134,7 @@ class MacroCNN(MacroGraph):
         self.network = network
 
     def forward(self, images: Tensor) -> Tensor:
-        """Logits [B, classes] for images [B, 3, H, W]."""
+        """Return the logits [B, classes] of images [B, 3, H, W]."""
         return self.compute(images, self.network)
 
     def loss(self, images: Tensor, labels: Tensor, progress: float) -> tuple[Tensor, Tensor]:
@@ -248,7 +248,7 @@ class SharedMicroCNN(MicroGraph):
                 operation.load_state_dict(first.setdefault(kind, operation.state_dict()))
 
     def forward(self, images: Tensor, network: MicroNetwork) -> Tensor:
-        """Logits [B, classes] of `network` for images [B, 3, H, W]; UserError if this model lacks one of its parts."""
+        """Return the logits [B, classes] of images [B, 3, H, W]; UserError if this model lacks a part of `network`."""
         for name, cell in network.cells.items():
             if (node := cell.nodes[-1]) > self.last_node:
                 raise UserError(f"the {name} cell has node {node}, but the shared model has nodes 2 … {self.last_node}")
@@ -273,7 +273,7 @@ class MicroCNN(MicroGraph):
         self.auxiliary_head = auxiliary_head(4 * config.channels * len(network.reduction.output_nodes), num_classes)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Logits [B, classes] for images [B, 3, H, W]."""
+        """Return the logits [B, classes] of images [B, 3, H, W]."""
         return self.compute(images, self.network)[0]
 
     def loss(self, images: Tensor, labels: Tensor, progress: float) -> tuple[Tensor, Tensor]:

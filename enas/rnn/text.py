@@ -195,7 +195,7 @@ class TrainingBatches(Iterator[tuple[Tensor, Tensor, bool]]):
 def evaluation_batches(
     tokens: Tensor, batch_size: int, length: int, *, warm_up: int = 0
 ) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-    """Batches `(inputs, targets, mask)`, each [T, B], that count every token as a target exactly once.
+    """Yield `(inputs, targets, mask)`, each [T, B], that count every token as a target exactly once.
 
     The text is cut into B contiguous columns whose lengths differ by at most one, or a column a token if it is shorter.
     The state starts at zero and is carried from batch to batch. Each column first reads the `warm_up` tokens before its

@@ -128,7 +128,7 @@ def describe_comparison(comparison: dict[str, Any]) -> str:
     policy, uniform = (spread.format(**values) for values in shown)
     metric, place = comparison["compared_by"].replace("_", " "), comparison["place"]
     held = f"{comparison['samples']} samples, {comparison['functions']} different functions"
-    derived = "nothing is derived" if place is None else f"the derived one ranks {place} beside the uniform ones"
+    derived = "nothing is derived" if place is None else f"the derived one ranks {place} among the uniform ones"
     return f"{held}; median {metric} of the controller's samples {policy}, of uniform samples {uniform}; {derived}"
 
 

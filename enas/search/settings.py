@@ -80,7 +80,7 @@ class BatchConfig(LengthConfig):
     batch_size: int = setting(64, "sequences or images in a minibatch, in training and in evaluation", at_least=1)
     reward_batch_size: int = setting(
         0,
-        "sequences or images in a minibatch of rewards, images also of deriving; 0 is batch_size",
+        "size of a minibatch that measures rewards, for images also in deriving; 0 is batch_size",
         at_least=0,
         only=SEARCHING | {ANY_OF: {"train_type": TRAINED["train_type"], "network_type": "cnn"}},
     )
@@ -150,7 +150,7 @@ class DeriveConfig(Settings):
     )
     derive_shortlist: int = setting(1, "best functions to score again on all of validation", at_least=1, **SAMPLING)
     derive_finalists: int = setting(
-        0, "best candidates to train from scratch, to derive the best", at_least=0, only=FINALISTS, again=("derive",)
+        0, "best candidates to train from scratch, before one is derived", at_least=0, only=FINALISTS, again=("derive",)
     )
     derive_rung_epoch: int = setting(
         9, "epoch of the finalists' last rung; a rung keeps a third", at_least=1, only=WITH_FINALISTS, again=("derive",)
