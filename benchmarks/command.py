@@ -79,9 +79,11 @@ def _measure(benchmark: Benchmark, argv: list[str] | None) -> None:
 
 
 def memory_of(actions: list[Action], device: torch.device) -> dict[str, int]:
-    """Return the peak of memory after each action, before any of its products are recorded."""
+    """Return the peak of memory after each action, before any of its products are recorded; on a GPU that of each."""
     used = {}
     for action in actions:
+        if device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(device)
         for _ in range(MEMORY_RUNS):
             action.run()
         used[action.name] = round(peak_memory(device))

@@ -53,7 +53,7 @@ MUTATIONS = [
     Mutation("gradients of ω add up over steps", "search.training Training.shared_step",
              "_a.grad = None", "pass", "trainer"),
     Mutation("ω's gradient is not clipped", "search.training Training.shared_step",
-             "clip_gradient(_a, _b)", "clip_gradient(_a, 0.0)", "trainer config"),
+             "clip_grad_norm_(_a, _b)", "clip_grad_norm_(_a, math.inf)", "trainer config"),
     Mutation("random states are not restored", "search.training Training.load_state_dict",
              "restore_random_states(_a)", "None", "resume"),
     Mutation("the test split chooses", "search.derive Deriver._evaluate", "'valid'", "'test'", "trainer"),

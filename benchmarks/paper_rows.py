@@ -21,7 +21,8 @@ class Rows:
 
     def read(self, piece: str = "") -> list[dict[str, Any]]:
         """Return the rows so far, of one piece or of all."""
-        rows = map(json.loads, self.path.read_text().splitlines()) if self.path.is_file() else ()
+        lines = self.path.read_text().splitlines() if self.path.is_file() else ()
+        rows = [json.loads(line) for line in lines if line.endswith("}")]  # a killed call leaves half a line
         return [row for row in rows if piece in ("", row["piece"])]
 
     def append(self, piece: str, rows: Sequence[dict[str, Any]]) -> None:
@@ -60,8 +61,9 @@ def report_of(rows: Sequence[dict[str, Any]], pieces: Sequence[str]) -> str:
 def _shown(row: dict[str, Any]) -> tuple[str, str]:
     """Return the head of the table that shows a row, and the row's line there."""
     if "milliseconds" in row:
-        head = "| speed | action | ms | quartiles | a second | peak MB |"
-        cells = "{piece} | {name} | {milliseconds} | {low}–{high} | {per_second:,.0f} {unit} | {peak_megabytes:,}"
+        head = "| speed | precision | action | ms | quartiles | a second | peak MB |"
+        cells = "{piece} | {precision} | {name} | {milliseconds} | {low}–{high} | {per_second:,.0f} {unit}"
+        cells += " | {peak_megabytes:,}"
     elif "place" in row:
         head = "| search | epoch | derived | by | policy's median | uniform median | place | minutes |"
         cells = "{piece} | {epoch} | {score} | {compared_by} | {policy[median]:.4g} | {uniform[median]:.4g} | {place}"
@@ -70,8 +72,8 @@ def _shown(row: dict[str, Any]) -> tuple[str, str]:
         head = "| from scratch | epochs | validation | best so far | published | minutes | weights rounded to bits |"
         cells = "{piece} | {epoch} | {score} | {best:.2f} | {published} | {minutes} | {rounded}"
     else:
-        head = "| piece | ended | epochs | of | minutes | test | note |"
-        cells = "{piece} | {ended} | {epochs} | {of} | {minutes} | {test_score} | {note}"
+        head = "| piece | precision | ended | epochs | of | minutes | test | note |"
+        cells = "{piece} | {precision} | {ended} | {epochs} | {of} | {minutes} | {test_score} | {note}"
     score = row.get("validation_perplexity") or row.get("validation_accuracy")
     known = {
         "score": f"{score:.4g}" if score else "",
@@ -79,8 +81,11 @@ def _shown(row: dict[str, Any]) -> tuple[str, str]:
         "published": PUBLISHED.get(row.get("epoch", 0), ""),
         "epochs": "",
         "of": "",
-        "test_score": f"{row['test']:.2f}" if "test" in row else "",
+        "test_score": f"{row['test']:.2f}" if row.get("test") else "",
         "rounded": [],
+        "precision": "",
         **row,
     }
+    for name in ("policy", "uniform"):  # JSON has null for a median that is not finite
+        known[name] = {key: math.nan if one is None else one for key, one in row.get(name, {}).items()}
     return head, f"| {cells.format(**known)} |"

@@ -12,11 +12,12 @@ Below 147 MB that happens to the search of `ptb`, which gets furthest if --piece
 
 On a machine that starts bare, has no network and gives one folder back, a call is one line:
 
-    cp -r state/. "$OUT" && PYTHONPATH=site python -m benchmarks.paper_scale --output "$OUT" --minutes 8
+    mkdir -p state; cp -r state/. "$OUT"; PYTHONPATH=site python -m benchmarks.paper_scale --output "$OUT" --minutes 8
 
-These folders travel with the project: `state`, which came back from the call before and is empty at first; `data/ptb`;
-and `site`, where `pip install --no-deps --target site PACKAGE` left those packages of requirements.txt that the machine
-lacks. The image pieces need `data/cifar10`, or another dataset, which --images names.
+These folders travel with the project: `state`, which came back from the call before (there is none at first);
+`data/ptb`; and `site`, where `pip install --no-deps --target site PACKAGE` left those packages of requirements.txt that
+the machine lacks. The image pieces need `data/cifar10` (180 MB), or another dataset, which --images names. If all that
+travels has a limit, choose --megabytes so that the data fit beside the state.
 """
 
 import os
@@ -31,8 +32,6 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-
-import torch
 
 from benchmarks import cnn, rnn
 from benchmarks.carried import carried, pack, remove, unpack
@@ -52,7 +51,8 @@ from enas.search.checkpoint import Checkpoints
 
 LM = str(Path(__file__).resolve().parent.parent / "configs" / "architectures" / "enas_lm.json")
 SCRATCH = {"config": "ptb_final", "mode": "single", "max_epoch": 300}
-SPEEDS = {f"speed_{name}": {"config": name} for name in ("ptb", "cifar_macro", "cifar_micro")}
+# In one precision, so that the plain model is compared with the same arithmetic.
+SPEEDS = {f"speed_{name}": {"config": name, "precision": "tf32"} for name in ("ptb", "cifar_macro", "cifar_micro")}
 RUNS: dict[str, dict[str, Any]] = {
     "search": {"config": "ptb", "max_epoch": 50, "save_epoch": 5},
     "search_200": {"config": "ptb", "max_epoch": 50, "save_epoch": 5, "shared_embed": 200, "shared_hid": 200},
@@ -63,11 +63,19 @@ RUNS: dict[str, dict[str, Any]] = {
 }
 PIECES = (*SPEEDS, *RUNS)
 SMALL_EITHER = {"max_epoch": 4, "controller_max_step": 4, "controller_num_aggregate": 2, "derive_num_sample": 3}
-SMALL_EITHER |= {"save_epoch": 2, "derive_max_batches": 1, "shared_max_step": 4, "num_threads": 1, "num_gpu": 0}
+SMALL_EITHER |= {
+    "precision": "float32",
+    "save_epoch": 2,
+    "derive_max_batches": 1,
+    "shared_max_step": 4,
+    "num_threads": 1,
+    "num_gpu": 0,
+}
 SMALL = {
     "rnn": {**SMALL_EITHER, "dataset": "markov", "num_blocks": 3, "shared_embed": 16, "shared_hid": 16},
     "cnn": {**SMALL_EITHER, "dataset": "shapes", "image_size": 8, "cnn_num_layers": 3, "cnn_hid": 4, "batch_size": 8},
 }
+SECONDS_TO_BEGIN = 60  # a training takes so long before its first step
 EPOCHS_A_ROW = 25  # of a training from scratch
 ROUNDS = 5
 
@@ -117,11 +125,21 @@ def _main(output: str, minutes: float, piece: str, commit: str, report: bool, **
         return
     call = Call(Path(output), rows, time.monotonic() + 60 * minutes, **given)
     make_writable(call.output)
+    failed = []
     for name in [piece] if piece else PIECES:
+        needed = SECONDS_TO_BEGIN if name in RUNS and not call.small else 0
         if any(row.get("ended") for row in rows.read(name)):
             print(f"{name}: has ended")
-        elif time.monotonic() < call.until:
-            (_measure_speed if name in SPEEDS else _train)(name, call)
+        elif time.monotonic() < call.until - needed:
+            try:
+                (_measure_speed if name in SPEEDS else _train)(name, call)
+            except Exception as error:  # the minutes that are left are the other pieces'
+                if piece or isinstance(error, Interrupted):
+                    raise
+                failed.append(name)
+                print(f"{name}: {type(error).__name__}: {error}", file=sys.stderr)
+    if failed:
+        raise UserError(f"not measured: {', '.join(failed)}; the lines above say why")
     if time.monotonic() >= call.until:
         print("the time is up; the same command goes on")
 
@@ -129,11 +147,9 @@ def _main(output: str, minutes: float, piece: str, commit: str, report: bool, **
 def _measure_speed(name: str, call: Call) -> None:
     config, start = call.config(SPEEDS[name]), time.monotonic()
     device = pick_device(config.num_gpu)
-    if device.type == "cuda":
-        torch.cuda.reset_peak_memory_stats(device)
     actions = (cnn if config.network_type == "cnn" else rnn).actions(config, device)
     peaks, rows = memory_of(actions, device), as_dicts(in_turns(actions, ROUNDS, device))
-    rows = [{**row, "peak_megabytes": peaks[row["name"]]} for row in rows]
+    rows = [{**row, "peak_megabytes": peaks[row["name"]], "precision": config.precision} for row in rows]
     call.rows.append(name, [*rows, {"ended": True, "note": "", "seconds": round(time.monotonic() - start, 1)}])
 
 
@@ -142,7 +158,7 @@ def _train(name: str, call: Call) -> None:
     if (other := carried(call.output)) not in ("", name):
         raise UserError(f"{call.output}: holds the state of {other}; end it with --piece {other}, or remove {other}.*")
     with tempfile.TemporaryDirectory() as logs:
-        folder, stop, total = Path(logs) / name, None, {"ended": True, "note": ""}
+        folder, stop, failure, total = Path(logs) / name, None, None, {"ended": True, "note": ""}
         earlier = unpack(call.output, name, folder)
         roundings, here = earlier or [], {"data_dir": call.data_dir, "num_gpu": 0 if call.small else -1}
         try:
@@ -150,15 +166,21 @@ def _train(name: str, call: Call) -> None:
                 results = _begin(name, call, logs) if earlier is None else run.resume(folder, **here)
             folder = next(Path(logs).glob("*/params.json")).parent
             if results["mode"] == "single":
-                with suppress(NotFoundError):  # the best epoch was in an earlier call
+                try:
                     total["test"] = run.test(folder, **here)["test_perplexity"]
+                except NotFoundError:
+                    total["note"] = "the best epoch was in an earlier call, and is not tested"
         except Interrupted as error:
             stop, total["ended"] = error, False
         except TrainingDivergedError as error:
             total["note"] = str(error)
+        except Exception as error:  # its newest checkpoint is kept for the next call
+            failure, total["ended"] = error, False
         folder = next((path.parent for path in Path(logs).glob("*/params.json")), folder)
         if any(folder.glob("checkpoints/*.pt")):
             _record(name, call, folder, roundings, total)
+    if failure is not None:
+        raise failure
     if stop is not None and time.monotonic() < call.until:  # the signal is somebody else's
         raise Interrupted(stop.status - 128, "the same command goes on")
 
@@ -173,6 +195,7 @@ def _record(name: str, call: Call, folder: Path, roundings: list[int], total: di
         total["note"] = f"weights carried in {bits} bits" if bits else too_large
     total |= {"epochs": progress["epoch"], "of": saved_config(folder).max_epoch}
     total |= {"architecture": progress["architecture"], "seconds": round(progress["wall_seconds"], 1)}
+    total["precision"] = saved_config(folder).precision
     fresh = call.rows.new(name, progress["history"], 1 if call.small else EPOCHS_A_ROW)
     call.rows.append(name, [{**row, "rounded": roundings} for row in [*fresh, total]])
     if total["ended"]:

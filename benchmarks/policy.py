@@ -152,7 +152,8 @@ def truth_of(table: Table, config: Config) -> tuple[np.ndarray, list[list[float]
     """Return the mean validation of each function, and the curve of its first training, in the order of the space."""
     functions = [*dict.fromkeys(cell.canonical() for cell in cells_of(config))]
     scores = table.scores("validation")
-    if missing := sum((rows[0], 1) not in table.runs for rows in table.functions.values()):
+    known = table.functions
+    if missing := sum(one not in known or (known[one][0], 1) not in table.runs for one in functions):
         raise UserError(f"{table.path}: lacks trainings of {missing} functions; docs/tables.md says how to complete it")
     sign = _sign(config)
     worst = sign * max(sign * score for score in scores.values() if math.isfinite(score))

@@ -64,6 +64,7 @@ def _plain(config: Config, fast: Trainer, device: torch.device) -> Trainer:
     model.load_state_dict(fast.task.model.state_dict())
     plain = trainer(config, device)
     plain.task = LanguageTask(corpus, model, config[LanguageTaskConfig])
+    plain.task.precision = fast.task.precision
     plain.shared_parameters = list(model.parameters())
     plain.shared_optimizer = make_optimizer(parameters=plain.shared_parameters, **plain.shared_optim.optimizer)
     return plain

@@ -9,7 +9,6 @@ working folder, so that a resumed run goes on with the same rewards; delete it o
 """
 
 import functools
-import json
 import statistics
 import sys
 import time
@@ -24,8 +23,9 @@ from enas import Config
 from enas.__main__ import main
 from enas.cnn.network import NETWORKS
 from enas.cnn.settings import MicroCNNConfig, ScratchCNNConfig
-from enas.rnn.cell import RNNCell
-from enas.rnn.export import functions
+from enas.errors import UserError
+from enas.files import read_json, write_json
+from enas.rnn.cell import ACTIVATIONS, RNNCell
 from enas.rnn.reference import Cell
 from enas.search.controllers import RandomController
 from enas.search.registry import register_reward
@@ -37,9 +37,12 @@ PASSES = 12  # through a network that has new operations; the first two warm up
 
 def module(architecture, config) -> tuple[torch.nn.Module, list[torch.Tensor]]:
     """The exported network, and inputs of the run's sizes: one step of a text, or images of 32×32 pixels."""
+    if architecture.type_name not in (RNNCell.type_name, *NETWORKS):
+        raise UserError(f"latency: {architecture.title} has no exported module to measure")
     found = {"architecture": architecture.to_dict(), "num_classes": 10, "dropout": 0.0, "batch_statistics": False}
     if isinstance(architecture, RNNCell):
-        found |= {"activations": functions(architecture)[0], "norm_bound": config.shared_norm_bound}
+        own = {name: ACTIVATIONS[name].function for name in architecture.activations}
+        found |= {"activations": own, "norm_bound": config.shared_norm_bound}
         sizes = (config.shared_embed, config.shared_hid)
         return Cell(*sizes, **found), [torch.randn(1, config.batch_size, size) for size in sizes]
     if architecture.type_name == "cnn_macro":
@@ -70,7 +73,7 @@ class Latency:
 
     def __init__(self, config, clock=time.perf_counter, path=Path("latency.json")):
         self.config, self.clock, self.path = config, clock, path
-        self.table = json.loads(path.read_text()) if path.exists() else {}
+        self.table = read_json(path) if path.exists() else {}
         self.of = functools.cache(self._of)
 
     def _of(self, architecture) -> float:
@@ -96,7 +99,7 @@ class Latency:
                 times[name].append(seconds)
         medians = {name: statistics.median(each[len(each) // 6 :]) - overhead for name, each in times.items()}
         self.table = medians | self.table
-        self.path.write_text(json.dumps(self.table, indent=1))
+        write_json(self.path, self.table)  # whole or not at all
 
     def overhead(self) -> float:
         """The time that measuring adds to an operation."""

@@ -191,6 +191,8 @@ def main() -> None:
     parser.add_argument("--jobs", type=int, default=1, help="searches at once")
     parser.add_argument("--log_dir", default="logs/mixers")
     asked = parser.parse_args()
+    if min(asked.seeds, asked.epochs, asked.jobs) < 1:
+        parser.error("seeds, epochs and jobs must be at least 1")
     rows = []
     with ProcessPoolExecutor(asked.jobs) as pool:
         for task in asked.tasks:

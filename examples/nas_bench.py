@@ -104,13 +104,13 @@ def accuracies(name: str, data_dir: str) -> dict[str, list[float]]:
 
 
 def opened(name: str, data_dir: str) -> TableLooks:
-    runs = {}
+    runs, bench = {}, name.partition("/")[0]
     try:
         for digits, scores in accuracies(name, data_dir).items():
             trainings = [{"validation": score / 100, "test": math.nan, "curve": ()} for score in scores]
-            row = Row(name.partition("/")[0], digits)
+            row = Row(bench, digits)
             runs.setdefault(row.canonical(), []).extend(trainings)
-        return TableLooks(Config(), RowSpace(row.bench), ACCURACY, runs)
+        return TableLooks(Config(), RowSpace(bench), ACCURACY, runs)
     except (AttributeError, EOFError, KeyError, OSError, TypeError, pickle.UnpicklingError) as error:
         raise UserError(f"table {name}: its file holds something else ({error!r}); install it anew") from None
 

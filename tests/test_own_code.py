@@ -408,6 +408,18 @@ def test_a_definition_that_reads_more_than_torch_is_refused(home):
             functions(RNNCell(("far",), ()))
 
 
+def test_a_definition_keeps_what_methods_do_to_the_names_that_it_reads(home):
+    text = "import torch\n\nSLOPES = {}\nSLOPES.update(a=0.25)\nOTHER = []\nOTHER.append(1)\ntorch.manual_seed(0)\n"
+    text += "\n\ndef bent(x):\n    return torch.where(x > 0, x, SLOPES['a'] * x)\n"
+    (home / "my_bent.py").write_text(text)
+    with tiny.fresh():
+        own_code.use(["my_bent"])
+        register_activation("bent", sys.modules["my_bent"].bent)
+        _, files = functions(RNNCell(("bent",), ()))
+    (written,) = files.values()
+    assert "SLOPES.update(a=0.25)" in written and "OTHER" not in written and "manual_seed" not in written
+
+
 @pytest.mark.parametrize(
     ("imports", "source"),
     [

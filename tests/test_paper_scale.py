@@ -1,6 +1,7 @@
 """The experiments of the paper's size go on from call to call, here at tiny sizes."""
 
 import json
+import math
 import os
 import signal
 import time
@@ -12,6 +13,7 @@ import torch
 
 from benchmarks import paper_scale
 from benchmarks.carried import BITS, PARTS, _weights_mapped, carried, pack, rounded, unpack, unrounded
+from benchmarks.paper_rows import Rows, report_of
 from enas.errors import Interrupted
 from enas.search.checkpoint import Checkpoints
 from enas.search.scratch import ScratchTrainer
@@ -168,6 +170,30 @@ def test_speed_is_measured_once(measure, monkeypatch, capsys):
     assert all(row["peak_megabytes"] > 50 and row["milliseconds"] > 0 for row in rows[:-1])
     assert rows[-1]["ended"]
     assert "speed_ptb: has ended" in capsys.readouterr().out
+
+
+def test_a_row_that_is_not_finite_and_half_a_row_are_no_obstacle(tmp_path):
+    rows = Rows(tmp_path / "rows.jsonl", {"processor": "p", "torch": "t", "commit": "c"})
+    medians = {"policy": {"median": math.inf}, "uniform": {"median": 2.0}}
+    rows.append("search", [{"epoch": 5, "place": 1, "compared_by": "perplexity", **medians}])
+    rows.append("derived", [{"ended": True, "epochs": 1, "of": 1, "note": "", "test": math.nan}])
+    with rows.path.open("a") as file:
+        file.write('{"piece": "sea')
+    assert "| nan | 2 | 1 |" in report_of(rows.read(), ["search"])
+
+
+@pytest.mark.parametrize("piece", ["", "search"])
+def test_a_piece_that_fails_leaves_the_time_to_the_others(measure, monkeypatch, capsys, piece):
+    monkeypatch.setattr(paper_scale, "PIECES", ("search", "speed_ptb"))
+    monkeypatch.setattr(paper_scale, "_train", lambda *_: 1 / 0)
+    monkeypatch.setattr(paper_scale, "_measure_speed", lambda name, call: print(f"{name} is measured"))
+    if piece:
+        with pytest.raises(ZeroDivisionError):
+            measure("one", "--piece", piece)
+        return
+    assert measure("one")[0] == 2
+    out, err = capsys.readouterr()
+    assert "speed_ptb is measured" in out and "search: ZeroDivisionError: division by zero" in err
 
 
 def test_time_that_is_up_stops_a_run_and_begins_none(tmp_path, measure, capsys):

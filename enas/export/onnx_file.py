@@ -34,6 +34,8 @@ def write_onnx(exported: Exported, path: Path) -> None:
             settings: dict[str, Any] = {"input_names": [*exported.inputs], "output_names": [*exported.outputs]}
             settings |= {"dynamic_shapes": tuple(exported.dynamic), "external_data": False, "verbose": False}
             torch.onnx.export(module, inputs, path, dynamo=True, **settings)
+    except torch.onnx.OnnxExporterError as error:
+        raise UserError(f"ONNX cannot have this module ({type(error).__name__}); leave --onnx out") from error
     finally:
         logging.disable(before)
     with torch.no_grad():

@@ -108,7 +108,7 @@ class Run(dict[str, Any]):
 
     @undisturbed()
     def module(self) -> nn.Module:
-        """Return the architecture of the newest checkpoint as an exported module with its weights, to evaluate."""
+        """Return the architecture as an exported module, with the newest weights, or from scratch the best epoch's."""
         return exported(self.folder, **self._here)[0].module()
 
     def sample(self, num: int, seed: int = 0) -> list[Any]:

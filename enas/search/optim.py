@@ -1,6 +1,5 @@
 """Optimisers, and learning rates as stateless functions of epoch and step."""
 
-import math
 from collections.abc import Iterable
 
 import torch
@@ -30,8 +29,3 @@ def set_lr(optimizer: torch.optim.Optimizer, lr: float) -> None:
     """Use `lr` from the next step on."""
     for group in optimizer.param_groups:
         group["lr"] = lr
-
-
-def clip_gradient(parameters: Iterable[nn.Parameter], max_norm: float) -> torch.Tensor:
-    """Scale the gradient down to `max_norm`; 0 leaves it. Return the norm that it had, a scalar."""
-    return nn.utils.clip_grad_norm_(parameters, max_norm if max_norm > 0 else math.inf)

@@ -134,6 +134,8 @@ def _definitions(module: Any, name: str) -> str:
 def _defined(statement: ast.stmt, kinds: Any) -> list[str]:
     nodes = [statement] if isinstance(statement, ast.FunctionDef | ast.ClassDef) else [*ast.walk(statement)]
     targets = [ast.unparse(node) for node in nodes if isinstance(node, kinds) and not isinstance(node.ctx, ast.Load)]
+    calls = [node.value.func for node in nodes if isinstance(node, ast.Expr) and isinstance(node.value, ast.Call)]
+    targets += [ast.unparse(one) for one in calls if isinstance(one, ast.Attribute) and isinstance(one, kinds)]
     stored = [target.replace("[", ".").partition(".")[0] for target in targets]  # A of A["x"].y = 2 too
     stored += [node.name for node in nodes if isinstance(node, ast.FunctionDef | ast.ClassDef)]
     return stored + [(node.asname or node.name).partition(".")[0] for node in nodes if isinstance(node, ast.alias)]

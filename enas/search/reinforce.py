@@ -1,12 +1,13 @@
 """REINFORCE (Williams 1992, paper section 2.2) for the controller. Shapes: M architectures, D decisions."""
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from enas.search.optim import clip_gradient, make_optimizer, set_lr
+from enas.search.optim import make_optimizer, set_lr
 from enas.search.settings import ControllerOptimConfig, ReinforceConfig
 
 
@@ -84,7 +85,7 @@ class Reinforce(nn.Module):
         set_lr(self.optimizer, self.optim.rate(epoch))
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
-        if not torch.isfinite(clip_gradient(self.weights, self.optim.controller_grad_clip)):
+        if not torch.isfinite(nn.utils.clip_grad_norm_(self.weights, self.optim.controller_grad_clip or math.inf)):
             raise FloatingPointError("the gradient is not finite")
         self.optimizer.step()
 

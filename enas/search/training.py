@@ -11,13 +11,14 @@ from dataclasses import asdict, replace
 from typing import Any
 
 import torch
+from torch.nn.utils import clip_grad_norm_
 
 from enas.data.identity import digest
 from enas.errors import Interrupted, TrainingDivergedError, UserError
 from enas.search.architecture import architecture_from_dict
 from enas.search.checkpoint import Checkpoints, checkpoint_name, random_states, restore_random_states
 from enas.search.cost import SizeBudget
-from enas.search.optim import clip_gradient, make_optimizer, set_lr
+from enas.search.optim import make_optimizer, set_lr
 from enas.search.record import NoLogbook, Progress, describe, describe_comparison, epoch_of, flat, time_left
 from enas.search.settings import TrainerConfig
 from enas.search.task import Task
@@ -120,7 +121,7 @@ class Training(ABC):
         set_lr(self.shared_optimizer, lr)
         loss, value = self.ranks.average(self.task.model, loss, value)
         trained = [parameter for parameter in self.shared_parameters if parameter.grad is not None]
-        norm = clip_gradient(trained, getattr(self.shared_optim, self.shared_optim.max_norm))
+        norm = clip_grad_norm_(trained, getattr(self.shared_optim, self.shared_optim.max_norm) or math.inf)
         if meanwhile is not None:
             meanwhile()
         # All at once: reading a number makes Python wait for the GPU.
