@@ -57,7 +57,7 @@ def test_trials_choose_what_is_clearly_faster_and_change_nothing_else(tmp_path, 
 
     chosen = probe.choose_precision(trainer.task, draw)
     assert chosen == ("float32", "this processor has no other")
-    monkeypatch.setattr(precision, "BFLOAT16_INSTRUCTIONS", tuple(torch.cpu.get_capabilities()))  # any of them
+    monkeypatch.setattr(precision, "BFLOAT16_INSTRUCTIONS", tuple(torch.cpu.get_capabilities()))
     for choose, times, chosen, why in CHOICES:
         torch.set_num_threads(4)
         timed(monkeypatch, *times)

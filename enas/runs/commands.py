@@ -26,8 +26,8 @@ def execute(**given: Any) -> dict[str, Any]:
             saved = saved_config(Path(begun)) if begun else config
             asked = mode, tuple(given.get("compare_with", saved.compare_with))  # a baseline is compared with nothing
             if begun and (saved.mode, saved.compare_with) == asked:
-                kept = {one: given[one] for one in ("num_threads",) if one in given}  # torchrun sets OMP_NUM_THREADS
-                return run.resume(begun, stop_epoch=saved.stop_epoch, **kept)
+                # Named, because torchrun sets OMP_NUM_THREADS, which would count instead.
+                return run.resume(begun, stop_epoch=saved.stop_epoch, num_threads=saved.num_threads)
         load_path = given.get("load_path", "")
         changes = {name: value for name, value in given.items() if name not in ("load_path", "mode")}
         if mode in ("derive", "test"):

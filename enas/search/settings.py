@@ -291,7 +291,7 @@ class ScratchConfig(Settings):
 
     scratch_asgd_patience: int = setting(
         5,
-        "from scratch: average weights once validation is worse than before, this many newest epochs apart; 0 never",
+        "from scratch: average weights if validation is worse than the best of more than this many epochs ago; 0 never",
         at_least=0,
         only=FROM_SCRATCH,
     )
