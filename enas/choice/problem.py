@@ -116,7 +116,7 @@ def one_pass(loader: Iterable[Any], seed: int, number: int, start: int = 0) -> I
 
 
 def endless(loader: Iterable[Any], seed: int, place: list[int]) -> Iterator[Any]:
-    """Yield minibatches without end, and move `place` along: the pass, and how many minibatches of the pass are read."""
+    """Yield minibatches without end, and move `place` along: the pass, and how many of its minibatches are read."""
     while True:
         for batch in one_pass(loader, seed, *place):
             place[1] += 1

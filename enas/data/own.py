@@ -103,7 +103,7 @@ def divided(train: Any, shares: Mapping[str, float], seed: int) -> dict[str, Any
         found[split] += range(start, min(start + length, len(items)))
     for split, share in shares.items():
         if share <= 0 or not found[split]:
-            raise UserError(f"{split} is {round(share, 9) + 0:.3g} of {len(items)} items; {A_FRACTION}")
+            raise UserError(f"{split} is {share:.3g} of {len(items)} items; {A_FRACTION}")
     return {split: Subset(items, sorted(indices)) for split, indices in found.items()}
 
 

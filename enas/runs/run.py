@@ -316,24 +316,22 @@ def train_scratch(load_path: str | Path, on_epoch: Hook = None, **changes: Any) 
         return _finished(trainer, on_epoch, baselines)
 
 
-def _compared(config: Config) -> dict[str, Callable[[Config], Architecture]]:
-    """Return the makers of the baselines of `compare_with`; UserError if one is none."""
-    makers = _baselines(config)
-    if unknown := set(config.compare_with) - set(makers):
-        raise UserError(f"compare_with: {', '.join(sorted(unknown))} is no baseline; there are {', '.join(makers)}")
-    return {name: make for name, make in makers.items() if name in config.compare_with}
+def _compared(config: Config) -> list[str]:
+    """List `compare_with` in the order of the baselines; UserError if one is none. A search only keeps the setting."""
+    known = [*_baselines(config)]
+    if unknown := set(config.compare_with) - {*known}:
+        raise UserError(f"compare_with: {', '.join(sorted(unknown))} is no baseline; there are {', '.join(known)}")
+    return sorted(config.compare_with, key=known.index) if config.mode == "train_scratch" else []
 
 
 def _trained_baselines(config: Config) -> dict[str, list[dict[str, Any]]]:
     """Train the baselines of `compare_with` from scratch, or go on with them; return their results by name."""
-    # A search keeps the setting for its runs from scratch.
-    makers = _compared(config) if config.mode == "train_scratch" else {}
-    results: dict[str, list[dict[str, Any]]] = {name: [] for name in makers}
-    for name in sorted((one for one in config.compare_with if one in makers), key=[*makers].index):
-        own = {"compare_with": (), "name": "", "stop_epoch": 0, "random_seed": config.random_seed + len(results[name])}
-        alone = config.replace(**own)
+    makers, results = _baselines(config), dict[str, list[dict[str, Any]]]()
+    for name in _compared(config):
+        some = results.setdefault(name, [])
+        alone = config.replace(compare_with=(), name="", stop_epoch=0, random_seed=config.random_seed + len(some))
         baseline = makers[name](alone)
-        results[name].append(train_to(alone.replace(name=f"{name}_{_digest(alone, baseline)[:8]}"), baseline))
+        some.append(train_to(alone.replace(name=f"{name}_{_digest(alone, baseline)[:8]}"), baseline))
     return results
 
 
