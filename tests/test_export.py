@@ -770,6 +770,20 @@ def test_an_onnx_file_that_computes_something_else_is_refused(runs, tmp_path, on
     assert not any(tmp_path.iterdir())
 
 
+class Branches(torch.nn.Module):
+    """What no graph can hold: a branch that depends on the data."""
+
+    def forward(self, x):
+        return x if x.sum() > 0 else -x
+
+
+def test_a_module_that_onnx_cannot_hold_is_refused_in_one_line(tmp_path, onnxruntime, capfd):
+    exported = SimpleNamespace(module=Branches, inputs={"x": torch.ones(2, 3)}, outputs=("y",), dynamic=({},))
+    with pytest.raises(UserError, match="ONNX cannot have this module .*; leave --onnx out"):
+        write_onnx(exported, tmp_path / "model.onnx")
+    assert capfd.readouterr().err == ""
+
+
 def test_without_the_extra_an_export_names_the_package_to_install(runs, tmp_path, monkeypatch):
     monkeypatch.setattr(onnx_file, "PACKAGES", ("no_such_package",))
     with pytest.raises(UserError, match=re.escape("no_such_package: not installed; pip install 'enas[onnx]'")):

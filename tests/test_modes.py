@@ -11,6 +11,8 @@ import signal
 from collections.abc import Iterator
 from functools import partial
 from operator import itemgetter
+from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import tiny
@@ -25,13 +27,14 @@ from enas.rnn.cell import RNNCell, RNNSpace
 from enas.rnn.problem import nearest_lstm
 from enas.rnn.settings import SharedOptimConfig
 from enas.rnn.task import LanguageTask
-from enas.runs import run
+from enas.runs import commands, run
 from enas.runs.commands import execute
 from enas.runs.folder import only_user
 from enas.runs.opening import read_run
 from enas.search.architecture import load_architecture
 from enas.search.checkpoint import Checkpoints
 from enas.search.derive import Shortlist
+from enas.search.ranks import ALONE
 from enas.search.scratch import ScratchTrainer
 from enas.studies import ablations as analysis
 
@@ -418,6 +421,30 @@ def test_a_paused_comparison_goes_on_by_the_printed_command(copy, capsys):
     assert len(calls) == 1  # the second epoch of the found one
     found = tiny.results(run_of(copy, "orig").parent / "paused")
     assert f"test perplexity from scratch: found {found['test_perplexity']:.2f}, random" in capsys.readouterr().out
+
+
+def test_a_search_keeps_the_baselines_for_its_runs_from_scratch(tmp_path):
+    folder = tiny.run_in(tmp_path, compare_with=("random",), max_epoch=2, stop_epoch=1)
+    assert execute(load_path=str(folder))["epoch"] == 2
+    assert [path.name for path in folder.parent.iterdir()] == [folder.name]
+
+
+def test_a_restarted_launch_goes_on_with_its_run_and_not_with_a_baseline(copy, monkeypatch):
+    """torchrun sets OMP_NUM_THREADS, and begins all processes once more."""
+    given = where(copy, "orig", mode="train_scratch", max_epoch=2, compare_with=["random"])
+    execute(**given, name="found", stop_epoch=1, num_threads=2)
+    (baseline,) = run_of(copy, "orig").parent.glob("random_*")
+    monkeypatch.setenv("TORCHELASTIC_RESTART_COUNT", "1")
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    monkeypatch.setattr(commands, "launched", lambda: SimpleNamespace(size=2, is_first=True))
+    monkeypatch.setattr(commands, "join", lambda *_: ALONE)
+    resumed = []
+    monkeypatch.setattr(run, "resume", lambda folder, **changes: resumed.append((Path(folder).name, changes)))
+    monkeypatch.setattr(run, "train_scratch", lambda folder, **changes: resumed.append("anew"))
+    for begun in (baseline.parent / "found", baseline):
+        monkeypatch.setattr(commands, "run_of_launch", lambda _, begun=begun: begun)
+        execute(**given, num_threads=2)
+    assert resumed == [("found", {"stop_epoch": 1, "num_threads": 2}), "anew"]
 
 
 def test_a_baseline_that_another_process_trains_is_not_left_out(copy):

@@ -1,8 +1,10 @@
 """An exported module as an ONNX file: written by torch's own exporter, and checked with onnxruntime."""
 
 import importlib.util
+import io
 import logging
 import warnings
+from contextlib import redirect_stderr
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +32,7 @@ def write_onnx(exported: Exported, path: Path) -> None:
     before = logging.root.manager.disable
     logging.disable(logging.WARNING)  # the exporter remarks on packages that the module does not need
     try:
-        with warnings.catch_warnings(action="ignore"):
+        with warnings.catch_warnings(action="ignore"), redirect_stderr(io.StringIO()):  # graphs of what it cannot take
             settings: dict[str, Any] = {"input_names": [*exported.inputs], "output_names": [*exported.outputs]}
             settings |= {"dynamic_shapes": tuple(exported.dynamic), "external_data": False, "verbose": False}
             torch.onnx.export(module, inputs, path, dynamo=True, **settings)
