@@ -779,7 +779,7 @@ class Branches(torch.nn.Module):
 
 def test_a_module_that_onnx_cannot_hold_is_refused_in_one_line(tmp_path, onnxruntime, capfd):
     exported = SimpleNamespace(module=Branches, inputs={"x": torch.ones(2, 3)}, outputs=("y",), dynamic=({},))
-    with pytest.raises(UserError, match="ONNX cannot have this module .*; leave --onnx out"):
+    with pytest.raises(UserError, match="ONNX cannot have this module"):
         write_onnx(exported, tmp_path / "model.onnx")
     assert capfd.readouterr().err == ""
 
