@@ -84,8 +84,7 @@ def settings_by_part() -> dict[str, dict[str, Field[Any]]]:
     found: dict[str, dict[str, Field[Any]]] = {}
     settings = all_settings()
     for part in {base: None for one in parts_of(SPACES.values()) for base in reversed(one.__mro__)}:
-        own = {name: settings[name] for name in vars(part).get("__annotations__", {}) if name in settings}
-        if own:
+        if own := {name: settings[name] for name in vars(part).get("__annotations__", {}) if name in settings}:
             heading = (part.__doc__ or "").split("\n")[0].rstrip(".").replace("`", "")
             found.setdefault(heading, {}).update(own)
     return found

@@ -6,7 +6,6 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any, Protocol, TypeVar
 
 from enas.errors import UserError
@@ -27,7 +26,7 @@ def setting(
     help: str,
     *,
     choices: Sequence[str] | Callable[[], Sequence[str]] = (),
-    only: Mapping[str, Any] = MappingProxyType({}),
+    only: Mapping[str, Any] = {},
     kind: str = "",
     again: Sequence[str] = (),
     is_path: bool = False,

@@ -82,8 +82,7 @@ class MacroController(AnchorController[MacroNetwork]):
     """Samples macro networks: layer by layer its operation, then whether it skips from each earlier layer.
 
     The probability of a skip is the softmax of two logits −s and s, with s the attention's, as in the authors' code;
-    the paper writes sigmoid(s). The next layer starts from the mean of a vector of its own and the anchors, if any, of
-    the layers skipped from.
+    the paper writes sigmoid(s). The next layer starts from the mean of its own vector and the anchors skipped from.
 
     `Sample.penalty` pulls the skip rate to `cnn_skip_target`: KL(Bernoulli(probability of the skip) ‖
     Bernoulli(cnn_skip_target)), summed over a layer's skips and averaged over layers with any, as in the authors' code.

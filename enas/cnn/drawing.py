@@ -71,8 +71,7 @@ def _add_triangle(graph: graphviz.Digraph, network: MacroNetwork, heights: dict[
 
 
 def _add_arcs(graph: graphviz.Digraph, network: MacroNetwork, heights: dict[str, float]) -> None:
-    # A skip leaves below the middle of its box and arrives above the middle of the other, which keeps incoming and
-    # outgoing skips of a layer apart. Longer skips swing further out.
+    # A skip leaves below the middle of its box and arrives above that of the other, which keeps a layer's skips apart.
     for layer, skips in zip(network.layers, network.skips, strict=True):
         for earlier in skips:
             side = -1 if earlier == STEM or network.layers.index(earlier) % 2 else 1

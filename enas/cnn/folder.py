@@ -119,8 +119,7 @@ def _check_headers(paths: list[Path], name: str, image_size: int, *, is_square: 
 @contextmanager
 def _opened(path: Path) -> Iterator[Image.Image]:
     """Open the image in a file, upright; pixels are decoded when they are asked for."""
-    # Besides OSError, Pillow meets damage with SyntaxError, ValueError, struct.error and others. All of them mean the
-    # same here, and nothing but reading the image goes on inside such a block.
+    # Pillow meets damage with OSError, SyntaxError, ValueError, struct.error and others, which mean the same here.
     try:
         with opened(path) as file:
             image = Image.open(file, formats=FORMATS)

@@ -24,13 +24,8 @@ from enas.search.formats import Format, genotype, integers, joined, unzipped, wi
 # The operations of each published format, in the order of its numbers; the order of MACRO_OPERATIONS is our own.
 ENAS_MACRO_OPERATIONS = ("conv3x3", "sep3x3", "conv5x5", "sep5x5", "avg3x3", "max3x3")
 ENAS_MICRO_OPERATIONS = ("sep3x3", "sep5x5", "avg3x3", "max3x3", "identity")
-DARTS_OPERATIONS = {
-    "sep_conv_3x3": "sep3x3",
-    "sep_conv_5x5": "sep5x5",
-    "avg_pool_3x3": "avg3x3",
-    "max_pool_3x3": "max3x3",
-    "skip_connect": "identity",
-}
+_DARTS_NAMES = ("sep_conv_3x3", "sep_conv_5x5", "avg_pool_3x3", "max_pool_3x3", "skip_connect")
+DARTS_OPERATIONS = dict(zip(_DARTS_NAMES, ENAS_MICRO_OPERATIONS, strict=True))
 GENOTYPE_PARTS = ("normal", "normal_concat", "reduce", "reduce_concat")
 
 

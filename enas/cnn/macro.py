@@ -63,7 +63,6 @@ class MacroNetwork(Graph):
 
     @property
     def reads_stem(self) -> bool:
-        """Whether a layer skips from the stem."""
         return any(STEM in skips for skips in self.skips)
 
     def encode(self, operations: Sequence[str] = MACRO_OPERATIONS) -> tuple[int, ...]:

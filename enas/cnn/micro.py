@@ -260,7 +260,6 @@ class MicroNetwork(Architecture):
         return MicroNetwork(self.normal.relabelled(rng), self.reduction.relabelled(rng))
 
     def renumber(self) -> "MicroNetwork":
-        """As `MicroCell.renumber`, for both cells."""
         return MicroNetwork(self.normal.renumber(), self.reduction.renumber())
 
     def _known(self, node: tuple[str, int]) -> tuple[str, int]:

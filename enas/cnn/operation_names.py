@@ -1,7 +1,6 @@
 """The operations of both convolutional search spaces: their names, and how drawings show them."""
 
-# How drawings show each operation: the name in its box, and the colour of the box. Each kind of operation has a hue of
-# the Okabe-Ito palette; the larger window is the darker one.
+# The name in a box of drawings, and its colour: a hue of the Okabe-Ito palette, darker for the larger window.
 OPERATIONS = {
     "conv3x3": ("conv 3x3", "#F6C9AF"),
     "conv5x5": ("conv 5x5", "#E08A5B"),

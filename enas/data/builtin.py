@@ -1,5 +1,4 @@
-"""Datasets for a first run without a download: `pydoc`, English prose; `markov`, text whose perplexity floor is known;
-and `shapes`, images.
+"""Datasets without a download: `pydoc`, English prose; `markov`, text of a known perplexity floor; `shapes`, images.
 
 A dataset is a folder that appears whole or not at all, with the same bytes at any time and under every Python.
 """
@@ -22,8 +21,7 @@ SHAPES_IMAGES = {"train": 4000, "valid": 1000, "test": 1000}
 def unpack(name: str, folder: Path) -> None:
     """Unpack the text `name` of the package into `folder`; UserError for a folder in use.
 
-    `pydoc` is prose of the language reference of Python 3.11. `markov` is made by examples/markov.py, which knows the
-    lowest perplexity.
+    `pydoc` is prose of Python 3.11's language reference; examples/markov.py makes `markov`, and knows its floor.
     """
     with atomic_folder(folder) as made, zipfile.ZipFile(Path(__file__).with_name(f"{name}.zip")) as texts:
         texts.extractall(made)

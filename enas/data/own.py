@@ -79,8 +79,7 @@ def _renamed(item: Any, columns: Mapping[str, str]) -> Any:
 def divided(train: Any, shares: Mapping[str, float], seed: int) -> dict[str, Any]:
     """Draw fractions of train, and return the split of each, and of the rest; UserError if one is not possible.
 
-    Of images, each class is divided alike. Of texts, blocks of consecutive lines are drawn, because a language model
-    reads on from line to line.
+    Each class of images is divided alike. Of texts, which are read on from line to line, blocks of lines are drawn.
     """
     items, kind, length = train, _kind_of(train), 1
     read = [item[1] if IMAGE in kind else item for item in _read("train", train, kind)]

@@ -19,8 +19,7 @@ TOLERANCE = 1e-5  # of the largest value of an output
 
 def check_installed() -> None:
     """Raise UserError unless the packages that write and check ONNX files are there."""
-    missing = [name for name in PACKAGES if importlib.util.find_spec(name) is None]
-    if missing:
+    if missing := [name for name in PACKAGES if importlib.util.find_spec(name) is None]:
         raise UserError(f"{', '.join(missing)}: not installed; pip install 'enas[onnx]'")
 
 

@@ -32,8 +32,7 @@ def new_graph(name: str, title: str | None = None) -> graphviz.Digraph:
 def write_graph(graph: graphviz.Digraph, path: str | Path) -> Path:
     """Write a graph as a PNG or SVG, or its .dot source if `dot` cannot make one; returns the file written.
 
-    The file is written whole or not at all; a missing folder is made. UserError for another ending,
-    or when it cannot be written.
+    The file is written whole or not at all; a missing folder is made. UserError for another ending, or if that fails.
     """
     path = Path(path)
     if path.suffix not in _BEGINS:

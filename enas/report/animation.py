@@ -24,11 +24,6 @@ def animate(
 
     The last frame lasts at least two seconds. UserError for a wrong argument, for no such run, no pictures or a damaged
     one, or when `output`, which ends in .gif, cannot be written.
-
-    Args:
-        model_name: the run: its name in `log_dir`, or its path; if empty, the newest run.
-        max_frame: see `select`.
-        fps: frames a second, at most 50.
     """
     output = Path(place(output, "output"))
     if output.suffix.lower() != ".gif":
@@ -37,8 +32,7 @@ def animate(
         raise UserError(f"max_frame is {max_frame}; it must be at least 1")
     if not 0 < fps <= 50:  # viewers slow down what is faster
         raise UserError(f"fps is {fps}; it must lie in (0, 50]")
-    settings = {"model_name": model_name, "log_dir": log_dir}
-    pictures = find_pictures(find_run(settings, SEARCHES, "model_name"))
+    pictures = find_pictures(find_run({"model_name": model_name, "log_dir": log_dir}, SEARCHES, "model_name"))
     first, *others = render(select(pictures, max_frame))
     duration = 10 * round(min(100 / fps, 65_535))  # milliseconds, in the steps, and up to the most, that a GIF knows
     last = max(LAST_FRAME_HOLDS, duration)

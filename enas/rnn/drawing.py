@@ -10,13 +10,9 @@ def cell_graph(cell: RNNCell, *, title: str | None = None) -> graphviz.Digraph:
     """Draw a recurrent cell as a Graphviz graph, which a notebook shows as it is."""
     graph = new_graph("cell", title)
     for name in ("x[t]", "h[t-1]"):
-        graph.node(name)
+        graph.edge(name, str(cell.nodes[0]))
     for node, activation in zip(cell.nodes, cell.activations, strict=True):
         graph.node(str(node), label=f"{node}: {activation}", fillcolor=ACTIVATIONS[activation].colour)
-    graph.node("avg")
-    graph.node("h[t]")
-    for name in ("x[t]", "h[t-1]"):
-        graph.edge(name, str(cell.nodes[0]))
     for previous, node in cell.edges:
         graph.edge(str(previous), str(node))
     for node in cell.output_nodes:

@@ -85,7 +85,6 @@ def weights(cell: RNNCell, found: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Return an exported `Cell`'s weights by name, from a model's; UserError if the model has no such edge."""
     names = {"w_input": "w_input", "w_state": "w_state"}
     names |= {f"w_{previous}_{node}": f"edges.{previous}_{node}" for previous, node in cell.edges}
-    missing = [name for name in names.values() if name not in found]
-    if missing:
+    if missing := [name for name in names.values() if name not in found]:
         raise UserError(f"the run has no weights {', '.join(missing)}; the cell is not one of its search space")
     return {f"layers.0.{mine}": found[theirs].contiguous() for mine, theirs in names.items()}

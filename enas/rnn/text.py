@@ -173,8 +173,7 @@ class TrainingBatches(Iterator[tuple[Tensor, Tensor, bool]]):
     length: int
     _: KW_ONLY
     random_length: bool = False  # draw T around `length` (Merity et al. 2017, 4.1): words change places in each pass
-    # Skip the end of a pass that is shorter than `length`, unless it is the whole text: scores of batches are compared,
-    # and a few steps from the zero state score differently.
+    # Skip a shorter end of a pass, unless it is the whole text: a few steps from the zero state score differently.
     only_whole: bool = False
     cursor: int = 0  # the row at which the next batch's inputs begin; the only state to save
 

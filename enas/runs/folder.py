@@ -193,8 +193,7 @@ def config_for_scratch(folder: Path, settings: Mapping[str, Any]) -> Config:
     """Return the settings of a run from scratch that takes its architecture from the search in `folder`.
 
     It has the search's settings, except for name, pause, threads, precision and shared_num_sample, with `settings` put
-    in; load_path names the search. A line names settings without an effect. UserError if `settings` contradict the
-    space that was searched.
+    in; load_path names the search. UserError if `settings` contradict the space that was searched.
     """
     own = {"log_dir": str(folder.parent), "dag_path": "", "name": "", "stop_epoch": 0}  # instead of the search's own
     # Perhaps on another machine: threads and precision are chosen again. More architectures a step would be copies.

@@ -32,8 +32,7 @@ SECONDS_BETWEEN_LINES = 60  # about progress, without a terminal
 class Curves:
     """Events of one run, in its folder; methods raise OSError or UserError if nothing can be written there.
 
-    `last` is the numbers of updates of ω and of θ that a resumed run begins with. Later points are removed: the run
-    writes them again.
+    `last` is the numbers of updates of ω and of θ at which a resumed run begins; later points are removed.
     """
 
     helper = "TensorBoard"

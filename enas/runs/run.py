@@ -17,7 +17,6 @@ import shutil
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import redirect_stdout
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any, Self
 
 import torch
@@ -523,9 +522,7 @@ def exported(folder: Path, dag_path: str | Path = "", **here: Any) -> tuple[Expo
         return make(final.architecture, weights, config, data), final, state["progress"]
 
 
-def _finished(
-    trainer: Training, on_epoch: Hook, baselines: Mapping[str, Sequence[Mapping[str, Any]]] = MappingProxyType({})
-) -> Run:
+def _finished(trainer: Training, on_epoch: Hook, baselines: Mapping[str, Sequence[Mapping[str, Any]]] = {}) -> Run:
     """Train to the end, or to a pause, and report the results, beside those of `baselines`; return the run."""
     if on_epoch is not None:
         trainer.on_epoch = lambda entry: on_epoch(Run(trainer.folder, trainer.results(), trainer), flat(entry))

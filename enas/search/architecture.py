@@ -114,6 +114,5 @@ def _typed(value: Any, hint: Any, name: str) -> Any:
 
 def check_encodable(names: Iterable[str], allowed: Sequence[str]) -> None:
     """Raise UserError unless all `names` are among `allowed`, whose index encodes them; the error lists the others."""
-    unknown = set(names) - set(allowed)
-    if unknown:
+    if unknown := set(names) - set(allowed):
         raise UserError(f"cannot encode {', '.join(sorted(unknown))}: only {', '.join(allowed)} are allowed")

@@ -43,10 +43,8 @@ class Sample(Generic[ArchT]):
 def proposed(space: Space[ArchT], architectures: list[ArchT]) -> Sample[ArchT]:
     """Return a sample that was drawn from no distribution: each decision's choice has probability 1."""
     rows = torch.tensor([space.row(one) for one in architectures])
-    return Sample(
-        architectures,
-        probabilities=[one_hot(made, size).float() for made, size in zip(rows.T, space.sizes, strict=True)],
-    )
+    chosen = [one_hot(made, size).float() for made, size in zip(rows.T, space.sizes, strict=True)]
+    return Sample(architectures, probabilities=chosen)
 
 
 @dataclass

@@ -53,7 +53,6 @@ class SizeBudget:
         return self._beta * torch.tensor(distances)
 
     def fits(self, architecture: Any) -> bool:
-        """Whether no target is exceeded."""
         return all(found <= target for found, target in self._against(architecture))
 
     def _against(self, architecture: Any) -> list[tuple[int, int]]:

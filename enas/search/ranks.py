@@ -98,7 +98,6 @@ class Ranks:
         return tuple(mean.view_as(value) for mean, value in zip(means[len(parts) :], values, strict=True))
 
     def largest(self, number: int) -> int:
-        """Return the largest of the processes' numbers."""
         return int(self.joined(torch.tensor([number]), 0).max())
 
     def from_first(self, make: Callable[[], T]) -> T:
@@ -120,16 +119,14 @@ class Ranks:
         reasons = self._gathered(error and str(error))
         if error is not None and len({*reasons}) == 1:
             raise error
-        failed = [f"rank {rank} of {self.size}: {reason}" for rank, reason in enumerate(reasons) if reason is not None]
-        if failed:
+        if failed := [f"rank {rank} of {self.size}: {why}" for rank, why in enumerate(reasons) if why is not None]:
             raise UserError("; ".join(failed))
         return cast(T, value)
 
     def check_alike(self, parts: Mapping[str, str], what: str, remedy: str) -> None:
         """Raise UserError in every process, with the `remedy`, unless all have the same digests of `what`, by part."""
         first, *others = self._gathered(parts)
-        ranks = [str(rank) for rank, other in enumerate(others, start=1) if other != first]
-        if ranks:
+        if ranks := [str(rank) for rank, other in enumerate(others, start=1) if other != first]:
             names = ", ".join(name for name in first if any(other.get(name) != first[name] for other in others))
             who = f"rank{'s' if len(ranks) > 1 else ''} {', '.join(ranks)} of {self.size}"
             raise UserError(f"{who} and rank 0 differ in {what} ({names}); {remedy}")

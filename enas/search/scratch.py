@@ -51,7 +51,6 @@ class ScratchTrainer(Training):
         return [score for score in scores if score is not None]
 
     def step_shared(self) -> None:
-        """Update the weights, and their average once there is one."""
         super().step_shared()
         if self.average is not None:
             self.average.update_parameters(self.task.model)

@@ -304,6 +304,5 @@ class ScratchConfig(Settings):
     )
 
 
-# For images: a cosine period is worst at its start and best at its end, and running averages of batch statistics would
-# not fit averaged weights.
+# For images: a cosine period is best at its end, and running batch statistics would not fit averaged weights.
 TO_THE_END = ScratchConfig(scratch_asgd_patience=0, scratch_early_stop=0)

@@ -87,7 +87,6 @@ class Training(ABC):
         """Evaluate, write the scores into the epoch's entry, and return whether they are the best of the run."""
 
     def is_finished(self) -> bool:
-        """Whether training is over."""
         return self.progress.epoch >= self.config.max_epoch
 
     def is_paused(self) -> bool:
@@ -145,7 +144,6 @@ class Training(ABC):
             self.logbook.scalars("shared", values, progress.total_shared_steps)
 
     def step_shared(self) -> None:
-        """Update ω by its gradient."""
         self.shared_optimizer.step()
 
     def _skip_step(self) -> None:
@@ -216,13 +214,11 @@ class Training(ABC):
         if score is None:
             return False
         self.logbook.scalars("eval", {f"validation_{metric.name}": score}, progress.total_shared_steps)
-        is_best = metric.is_better(score, progress.best)
-        if is_best:
+        if is_best := metric.is_better(score, progress.best):
             progress.best = score
         return is_best
 
     def score(self, architecture: Any, split: str) -> float:
-        """Return an architecture's metric on a split with the current weights."""
         return self.task.evaluate(architecture, split)
 
     def cost(self, architecture: Any) -> dict[str, int]:
@@ -250,7 +246,6 @@ class Training(ABC):
         return {name: getattr(self.progress, name) + now - self._begun[name] for name, now in _now().items()}
 
     def save(self, is_best: bool = False) -> None:
-        """Write a checkpoint."""
         self.check_ranks()
         name = checkpoint_name(self.progress.epoch, self.progress.step)
         if is_best:
@@ -295,7 +290,6 @@ class Training(ABC):
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from `state_dict`, whose tensors may be on the CPU."""
         self.task.load_state_dict(state["task"])
         self.shared_optimizer.load_state_dict(state["shared_optimizer"])
         self.progress = Progress(**state["progress"])

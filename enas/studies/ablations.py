@@ -46,8 +46,7 @@ def activation_replacement(*, max_batches: int | None = None, **settings: Any) -
     Args:
         max_batches: minibatches of each split to score on, in mode derive; all unless given.
         settings: as on the command line: mode derive scores with the shared weights of the run that load_path names
-            (or the newest), mode train_scratch trains every variant from scratch; dag_path names another
-            architecture to study.
+            (or the newest), mode train_scratch trains every variant; dag_path names another architecture.
 
     Returns:
         the rows of results.json, written as they come to analysis_results/activation_replacement/RUN/, or RUN_MODE/,

@@ -78,7 +78,6 @@ class TableLooks:
         return self._best(run["curve"][:epochs]) if epochs < self.epochs else run["validation"]
 
     def judge(self, function: Any) -> dict[str, float]:
-        """Return the mean score on each split."""
         runs, worst = self.runs[function] or [self.worst], self.worst
         return {name: fmean(worst[name] if math.isnan(run[name]) else run[name] for run in runs) for name in worst}
 

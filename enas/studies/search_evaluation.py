@@ -55,8 +55,7 @@ def evaluate(**settings: Any) -> dict[str, Any]:
     evaluation = EvaluationConfig(**{name: value for name, value in settings.items() if name in names})
     given = with_preset({name: value for name, value in settings.items() if name not in {*names, *OWN}})
     search = Config(**given)
-    own = [name for name in OWN if name in settings and settings[name] != getattr(Config(), name)]
-    if own:
+    if own := [name for name in OWN if name in settings and settings[name] != getattr(Config(), name)]:
         print(f"no effect in an evaluation, which sets these itself: {', '.join(own)}")
     for name, needed in (("finalists", ("finalists",)), ("longer", LONGER)):
         if name in settings and not {*needed} & {*evaluation.methods}:

@@ -193,8 +193,7 @@ def functions_of(space: Space[Any], num: int, seed: int = 0) -> list[Architectur
     if num == 0 and size > LARGEST_SPACE:
         raise UserError(f"num_truth is 0, but the space has {size:,} architectures; give a number of functions")
     if num == 0:
-        rows = itertools.product(*space.allowed)
-        return list(dict.fromkeys(space.decode(row).canonical() for row in rows))
+        return list(dict.fromkeys(space.decode(row).canonical() for row in itertools.product(*space.allowed)))
     rng = random.Random(seed)
     return [*dict.fromkeys(space.draw(rng).canonical() for _ in range(TRIES * num))][:num]
 
