@@ -167,6 +167,11 @@ def test_a_minibatch_that_cannot_be_divided(tmp_path):
     trainer = tiny.trainer(tmp_path)
     with pytest.raises(UserError, match="batch_size is 4; 3 processes train one architecture on equal parts"):
         trainer.task.divide(Ranks(0, 3), BATCH)
+    trainer.task.divide(Ranks(0, 4), BATCH)
+    images = tiny.trainer(tmp_path / "images", network_type="cnn").task
+    with tiny.refused("equal parts of it, so it must be a multiple of 6, and at least 12"):
+        images.divide(Ranks(0, 6), BATCH)  # one image has no statistics
+    images.divide(Ranks(0, 3), BATCH)
 
 
 def test_gpus_and_processes_that_do_not_fit(monkeypatch):

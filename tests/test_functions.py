@@ -273,6 +273,24 @@ def test_micro_cells_are_drawn_uniformly_over_functions_and_their_labellings(num
     assert not z or sum(one * one for one in z) / len(z) == pytest.approx(1, abs=5 * math.sqrt(2 / len(z)))
 
 
+def test_cells_that_exchanges_of_unlike_nodes_leave_as_they_are_are_drawn_as_often_as_others():
+    """As where 4 reads 2, and 5 reads 3, and 2 and 3 are alike: exchanging these exchanges 4 and 5."""
+    space, rng, form = MicroSpace(4, POOLS[:1]), random.Random(4), {}
+    exchanged = set()
+    for cell in listed_cells(4, POOLS[:1]):
+        form[cell] = cell.canonical()
+        nodes = [sorted(pair) for pair in cell.inputs]
+        for order in itertools.permutations(range(2, 6)):
+            new = dict(zip(range(2, 6), order, strict=True))
+            image = {new[node]: sorted(new.get(one, one) for one in pair) for node, pair in enumerate(nodes, 2)}
+            is_same = all(image[node] == pair for node, pair in enumerate(nodes, 2))
+            if is_same and any(nodes[node - 2] != nodes[new[node] - 2] for node in new):
+                exchanged.add(form[cell])
+    share = len(exchanged) / len(set(form.values()))
+    drawn = [form[space._cell(rng)] in exchanged for _ in range(20_000)]
+    assert len(exchanged) > 5 and sum(drawn) / len(drawn) == pytest.approx(share, abs=4 * math.sqrt(share / len(drawn)))
+
+
 def test_large_micro_cells_take_no_longer_to_draw():
     """By rejection alone a cell of ten nodes took thousands of tries."""
     space, made, post = MicroSpace(12), [], MicroCell.__post_init__

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import closing
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -27,6 +28,7 @@ from enas.rnn.cell import RNNCell
 from enas.runs import run
 from enas.runs.folder import only_user
 from enas.runs.logbook import Curves, Logbook
+from enas.runs.run import scored
 from enas.search.record import NoLogbook
 from enas.terminal import progress_bar
 
@@ -409,3 +411,12 @@ def test_sighup_stays_ignored_under_nohup():
     code = "signal; signal.signal(signal.SIGHUP, signal.SIG_IGN)\nfrom enas.guard import guarded\n"
     done = _in_python("-c", f"import sys, {code}sys.exit(guarded(lambda: signal.raise_signal(signal.SIGHUP)))")
     assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full on this system")
+def test_a_full_disk_is_told_with_the_file_and_is_no_candidates_own_trouble(tmp_path):
+    """Else a table would keep the candidate as one that diverged."""
+    (tmp_path / "train.log").symlink_to("/dev/full")
+    says = "/train.log: cannot be written ([Errno 28] No space left on device); make room"
+    with closing(Logbook(tmp_path, curves=False)) as logbook, tiny.refused(says):
+        scored(lambda: logbook.note("a line"), ["validation_perplexity"])

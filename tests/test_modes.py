@@ -8,6 +8,7 @@ import re
 import shlex
 import shutil
 import signal
+import sys
 from collections.abc import Iterator
 from functools import partial
 from operator import itemgetter
@@ -28,6 +29,7 @@ from enas.rnn.problem import nearest_lstm
 from enas.rnn.settings import SharedOptimConfig
 from enas.rnn.task import LanguageTask
 from enas.runs import commands, run
+from enas.runs import folder as run_folder
 from enas.runs.commands import execute
 from enas.runs.folder import only_user
 from enas.runs.opening import read_run
@@ -443,8 +445,19 @@ def test_a_restarted_launch_goes_on_with_its_run_and_not_with_a_baseline(copy, m
     monkeypatch.setattr(run, "train_scratch", lambda folder, **changes: resumed.append("anew"))
     for begun in (baseline.parent / "found", baseline):
         monkeypatch.setattr(commands, "run_of_launch", lambda _, begun=begun: begun)
-        execute(**given, num_threads=2)
+        execute(**given, name="found", num_threads=2)
     assert resumed == [("found", {"stop_epoch": 1, "num_threads": 2}), "anew"]
+
+
+def test_a_restarted_command_takes_no_run_of_another_command_of_its_launch(tmp_path, monkeypatch):
+    """As in one job of SLURM, whose number names the launch."""
+    monkeypatch.setattr(run_folder, "launched", lambda: SimpleNamespace(size=2))
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "job7")
+    monkeypatch.setattr(sys, "argv", ["main.py", "--random_seed", "1"])
+    first = tiny.run_in(tmp_path)
+    assert run_folder.run_of_launch(first.parent) == first
+    monkeypatch.setattr(sys, "argv", ["main.py", "--random_seed", "2"])
+    assert run_folder.run_of_launch(first.parent) is None
 
 
 def test_a_baseline_that_another_process_trains_is_not_left_out(copy):

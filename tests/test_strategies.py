@@ -515,6 +515,20 @@ def test_an_incomplete_table_says_so(table, tmp_path, monkeypatch, capsys):
     assert re.search("no effect on looks: .*controller_lr_cosine, .*shared_lr", capsys.readouterr().out)
 
 
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_a_later_call_looks_at_what_is_in_the_table_then(table, tmp_path, monkeypatch, jobs):
+    monkeypatch.chdir(tmp_path)
+    ask = partial(compare, table=table, queries=5, seeds=2, strategies=("uniform",), jobs=jobs)
+    before = ask()["rows"]
+    content = json.loads((tmp_path / "cells.json").read_text())
+    for row in content["rows"]:
+        for trained_once in row["runs"]:
+            trained_once["validation"] += 1000
+    (tmp_path / "cells.json").write_text(json.dumps(content))
+    after = ask()["rows"]
+    assert after[0]["split"] == "validation" and after[0]["mean"] == pytest.approx(before[0]["mean"] + 1000)
+
+
 def test_a_difference_without_spread_has_no_p():
     equal = np.full((3, 1), 0.5)
     (_, row) = arena._tested({"uniform": equal - 0.1, "enas": equal}, [20])

@@ -129,4 +129,4 @@ def _opened(path: Path) -> Iterator[Image.Image]:
             yield image
     except Exception as error:
         right = f"replace or remove it; images have 8 bits a channel and at most {MOST_PIXELS:,} pixels"
-        raise UserError(f"{path}: is not a readable image ({error}); {right}") from None
+        raise UserError(f"{path}: is not a readable image ({error}); {right}") from error

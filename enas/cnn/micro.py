@@ -180,6 +180,10 @@ def _first_order(old: Pairs, labels: tuple[int, ...] = CELL_INPUTS) -> tuple[Any
     return first, *min(_first_order(old, (*labels, node)) for node in nodes)
 
 
+def _labels(pair: Any, pairs: Sequence[Any]) -> list[int]:
+    return [label for label, other in enumerate(pairs, start=len(CELL_INPUTS)) if other == pair]
+
+
 @cache
 def _next_level(left: int, labels: int, last: int, operations: tuple[str, ...]) -> tuple[list[Any], list[int]]:
     """Return the pairs that read one of the `last` labels, and how many cells begin with 1 … `left` nodes of them."""
@@ -304,12 +308,13 @@ class MicroSpace(NamedSpace[MicroNetwork]):
             last = rng.choices(range(1, left + 1), ways)[0]
             places = sorted(rng.sample(range(len(known) + last - 1), last))  # of a multiset, by stars and bars
             pairs += [known[place - index] for index, place in enumerate(places)]
+        # Exchanges of alike nodes give other multisets for the same function, but for those that change none.
         for pair in dict.fromkeys(pairs):
-            alike = [label for label, other in enumerate(pairs, start=len(CELL_INPUTS)) if other == pair]
-            exchange |= zip(alike, rng.sample(alike, len(alike)), strict=True)
-        # Exchanges give other multisets for the same function, but for those that change nothing.
-        if any(sorted((exchange.get(source, source), name) for source, name in pair) != [*pair] for pair in pairs):
-            return self._cell(rng)
+            images = [tuple(sorted((exchange.get(source, source), name) for source, name in other)) for other in pairs]
+            alike, changed = (_labels(pair, among) for among in (pairs, images))
+            if len(changed) != len(alike):
+                return self._cell(rng)
+            exchange |= zip(changed, rng.sample(alike, len(alike)), strict=True)
         return MicroCell.of_pairs(pairs, self.cell_output).relabelled(rng, is_uniform=True)
 
 

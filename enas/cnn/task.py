@@ -39,6 +39,7 @@ class VisionTask(Task):
 
     metric = ACCURACY
     precisions = PRECISIONS
+    smallest_part = 2  # networks normalise by its statistics
 
     def __init__(self, dataset: ImageDataset, model: nn.Module, config: VisionTaskConfig, seed: int):
         self.dataset, self.model, self.config = dataset, model.to(memory_format=torch.channels_last), config

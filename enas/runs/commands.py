@@ -22,10 +22,8 @@ def execute(**given: Any) -> dict[str, Any]:
             config = Config(**{name: given[name] for name in ("log_dir", "num_gpu", "rank_timeout") if name in given})
             ranks = join(config.num_gpu, config.rank_timeout)
             begun = ranks.from_first(lambda: str(run_of_launch(Path(config.log_dir)) or ""))
-            # Several commands may share a launch, as in one job of SLURM.
-            saved = saved_config(Path(begun)) if begun else config
-            asked = mode, tuple(given.get("compare_with", saved.compare_with))  # a baseline is compared with nothing
-            if begun and (saved.mode, saved.compare_with) == asked:
+            # A baseline, which the same command trains first, has a name of its own.
+            if begun and (saved := saved_config(Path(begun))).name == given.get("name", ""):
                 # Named, because torchrun sets OMP_NUM_THREADS, which would count instead.
                 return run.resume(begun, stop_epoch=saved.stop_epoch, num_threads=saved.num_threads)
         load_path = given.get("load_path", "")

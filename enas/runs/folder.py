@@ -8,6 +8,7 @@ import shlex
 import shutil
 import socket
 import subprocess
+import sys
 from collections.abc import Callable, Collection, Iterable, Mapping
 from contextlib import AbstractContextManager, nullcontext, suppress
 from datetime import UTC, datetime
@@ -223,7 +224,7 @@ def say(lines: Iterable[str]) -> None:
 
 
 def run_of_launch(log_dir: Path) -> Path | None:
-    """Return the newest run of this torchrun that has a checkpoint; None if there is none."""
+    """Return the newest run of this command of this torchrun that has a checkpoint; None if there is none."""
     begun = [mark for mark in log_dir.glob(f"*/{LAUNCH}") if any(mark.parent.glob("checkpoints/*.pt"))]
     own = [mark.parent for mark in begun if read_or_empty(mark).get("launch") == _launch()]
     return max(own, key=lambda folder: (folder / LAUNCH).stat().st_mtime, default=None)
@@ -232,7 +233,8 @@ def run_of_launch(log_dir: Path) -> Path | None:
 def _launch() -> str:
     name = os.environ.get("TORCHELASTIC_RUN_ID", "none")
     # Without an id of its own, a torchrun is known by its process, the parent of all that it begins.
-    return name if name != "none" else f"{socket.gethostname()} {os.getppid()}"
+    launch = name if name != "none" else f"{socket.gethostname()} {os.getppid()}"
+    return f"{launch}: {shlex.join(sys.argv)}"  # several commands may share a launch, as in one job of SLURM
 
 
 def check_not_launched(command: str) -> None:

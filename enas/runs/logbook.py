@@ -168,7 +168,7 @@ class Logbook(NoLogbook):
         try:
             print(now, line, file=self._log, flush=True)
         except (OSError, UnicodeError) as error:
-            raise UserError(f"{self._log.name}: cannot be written ({error}); make room") from None
+            raise UserError(f"{self.folder / 'train.log'}: cannot be written ({error}); make room") from error
 
     @contextmanager
     def _helped(self, helper: str) -> Iterator[None]:

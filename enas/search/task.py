@@ -23,6 +23,7 @@ class Task(ABC):
     precision: str = "float32"  # of products and convolutions in `shared_loss`, `rewards`, `rank` and `evaluate`
     precisions: tuple[str, ...] = ("float32",)  # the values that `precision` may have
     divisible_batch: int = 0  # the size of a minibatch that processes may share; 0 if they cannot share one
+    smallest_part: int = 1  # of a minibatch, for one process
     reward: str = ""  # the name of the function that `rewards` and `rank` go by, if there is one
     ranks: Ranks = ALONE  # the processes that share the work of `shared_loss`
     divided: int = ARCHITECTURES  # the dimension along which they divide it, see `divide`
@@ -35,9 +36,11 @@ class Task(ABC):
         """
         if dim == BATCH and ranks.size > 1 and not self.divisible_batch:
             raise UserError("this task does not divide its minibatches among processes; train it in one")
-        if dim == BATCH and self.divisible_batch % ranks.size:
+        least = ranks.size * self.smallest_part
+        if dim == BATCH and ranks.size > 1 and (self.divisible_batch % ranks.size or self.divisible_batch < least):
             reason = f"{ranks.size} processes train one architecture on equal parts of it"
-            raise UserError(f"batch_size is {self.divisible_batch}; {reason}, so it must be a multiple of {ranks.size}")
+            right = f"it must be a multiple of {ranks.size}, and at least {least}"
+            raise UserError(f"batch_size is {self.divisible_batch}; {reason}, so {right}")
         self.ranks, self.divided = ranks, dim
 
     @property

@@ -3,10 +3,11 @@
 import json
 import math
 import re
+import time
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import fields
-from functools import cache
+from functools import lru_cache
 from itertools import count, cycle, product
 from pathlib import Path
 from typing import Any
@@ -108,7 +109,8 @@ def all_searches(
     `source` is the settings as JSON, the name of a table and the folder of a run; the name or the folder may be "".
     """
     # Seed by seed, so that a strategy that fails does so at once.
-    tasks = {(name, seed): (_searched, source, name, seed, at) for seed in range(1, seeds + 1) for name in names}
+    call = time.time_ns()
+    tasks = {(name, seed): (_searched, source, call, name, seed, at) for seed in range(1, seeds + 1) for name in names}
     found: dict[Any, np.ndarray] = {}
     side_by_side(jobs, "loky", tasks, found.__setitem__, "searches")
     return {name: np.array([found[name, seed] for seed in range(1, seeds + 1)]) for name in names}
@@ -124,7 +126,12 @@ def _names(study: StrategiesConfig, config: Config, looks: Any) -> list[str]:
     return [*dict.fromkeys([CHANCE, *(study.strategies or known)])]
 
 
-@cache
+@lru_cache(maxsize=1)
+def _opened_once(source: tuple[str, str, str], *_call: int) -> tuple[Any, Config]:
+    """Open what a call looks at, in each process; a later call finds a table or a run that has grown."""
+    return _opened(*source)
+
+
 def _opened(settings: str, table: str, run: str) -> tuple[Any, Config]:
     config = Config(**json.loads(settings))
     looks: Any = open_table(table, config.data_dir) if table else None
@@ -135,10 +142,10 @@ def _opened(settings: str, table: str, run: str) -> tuple[Any, Config]:
 
 
 @undisturbed()
-def _searched(source: tuple[str, str, str], name: str, seed: int, at: Sequence[int]) -> np.ndarray:
+def _searched(source: tuple[str, str, str], call: int, name: str, seed: int, at: Sequence[int]) -> np.ndarray:
     """Return the scores of the architectures that are chosen after these numbers of looks, [numbers, splits]."""
     torch.set_num_threads(1)
-    looks, config = _opened(*source)
+    looks, config = _opened_once(source, call)
     seed_everything(seed)
     looks.begin(seed)
     changes = {"train_type": config.space.train_types[0]} | STRATEGIES.get(name, {"train_type": name})

@@ -28,19 +28,22 @@ def paired(ours: ArrayLike, theirs: ArrayLike, error: float = 0.0, num: int = 2)
     Returns:
         the number of "seeds"; "difference", the mean of ours − theirs; its 95 % "interval" by Student's t (with an
         error, by Welch's degrees of freedom); "p" of the same test, two-sided; and "wilcoxon", p of the signed-rank
-        test, from `FEWEST_FOR_WILCOXON` seeds on. Interval and p are None for one seed, if a score is not finite, and
-        if all seeds have the same difference, which tells nothing of further ones; if it is 0, p is 1.
+        test, from `FEWEST_FOR_WILCOXON` seeds on. All are None for one seed, if a score is not finite, and if all seeds
+        have the same difference, to rounding, which tells nothing of further ones (with an error, "wilcoxon" alone is
+        None); if it is 0, p is 1.
     """
     differences = np.subtract(ours, theirs)
     seeds, difference = len(differences), float(differences.mean())
     compared: dict[str, Any] = {"seeds": seeds, "difference": difference, "interval": None, "p": None, "wilcoxon": None}
     if seeds < 2 or not np.isfinite([*differences, error]).all():
         return compared
-    if seeds >= FEWEST_FOR_WILCOXON:
-        compared["wilcoxon"] = float(stats.wilcoxon(differences).pvalue) if differences.any() else 1.0
-    spread, squared = differences.var(ddof=1) / seeds, error**2
+    rounding = ROUNDING * max(np.abs(ours).max(), np.abs(theirs).max())
+    spread = differences.var(ddof=1) / seeds if np.ptp(differences) > rounding else 0.0
+    if spread and seeds >= FEWEST_FOR_WILCOXON:
+        compared["wilcoxon"] = float(stats.wilcoxon(differences).pvalue)
+    squared = error**2
     if spread + squared == 0:
-        return {**compared, "p": None if difference else 1.0}
+        return {**compared, "p": None if abs(difference) > rounding else 1.0}
     freedom = (spread + squared) ** 2 / (spread**2 / (seeds - 1) + squared**2 / max(1, num - 1))
     scale = math.sqrt(spread + squared)
     interval = stats.t.interval(0.95, freedom, difference, scale)
