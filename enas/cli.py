@@ -1,8 +1,4 @@
-"""The command line: a table of commands. Each script runs one command.
-
-enas search --dataset ptb
-enas export --load_path RUN --output my_cell
-"""
+"""The command line: a table of commands. Each script runs one command."""
 
 import os
 from dataclasses import dataclass, fields

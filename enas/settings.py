@@ -96,6 +96,8 @@ def place(path: str | os.PathLike[str], name: str = "path") -> str:
 
 def _typed(spec: dataclasses.Field[Any], value: Any) -> Any:
     wanted: type = type(spec.default)
+    value = value.item() if getattr(value, "ndim", None) == 0 else value  # of NumPy or PyTorch
+    value = os.fspath(value) if spec.metadata["is_path"] and isinstance(value, os.PathLike) else value
     if wanted is tuple:
         if not isinstance(value, (list, tuple)) or not all(isinstance(item, str) for item in value):
             raise UserError(f"{spec.name} is {value!r}; it must be a list of names")

@@ -15,12 +15,9 @@ SECONDS_BETWEEN_LOOKS = 0.3
 
 @contextmanager
 def handled(handler: Callable[[int, Any], object]) -> Iterator[None]:
-    """Let `handler` handle the signals that stop a program inside this block; other threads than the main one cannot.
-
-    SIGHUP stays ignored where nohup has it ignored.
-    """
+    """Let `handler` handle the signals that stop a program inside this block, except a SIGHUP that nohup ignores."""
     before = {}
-    if threading.current_thread() is threading.main_thread():
+    if threading.current_thread() is threading.main_thread():  # other threads cannot
         for signum in STOPPING:
             if signum != signal.SIGHUP or signal.getsignal(signum) != signal.SIG_IGN:
                 before[signum] = signal.signal(signum, handler)
@@ -42,11 +39,8 @@ def held_back() -> Iterator[None]:
 
 
 def follow(parent: int, left: Collection[str]) -> None:
-    """Let this process, which `parent` began, remove the folders `left`, and die, soon after the parent's end.
-
-    It leaves the parent's group: signals to the whole group are for the parent to answer.
-    """
-    os.setpgrp()
+    """Let this process, which `parent` began, remove the folders `left`, and die, soon after the parent's end."""
+    os.setpgrp()  # signals to the parent's group are for the parent to answer
 
     def watch() -> None:
         while os.getppid() == parent:

@@ -4,6 +4,7 @@ import itertools
 import json
 import logging
 import math
+import os
 import pickle
 import random
 import re
@@ -21,6 +22,7 @@ from safetensors.torch import load_file
 
 import enas
 from enas import Config, RNNCell
+from enas.cnn.macro import MacroNetwork
 from enas.config import read_preset
 from enas.errors import TrainingDivergedError
 from enas.export.folder import export
@@ -534,3 +536,61 @@ def test_the_package_loads_no_torch_before_it_is_asked_for_a_run():
     out = subprocess.run([sys.executable, "-c", look], capture_output=True, text=True, check=True).stdout
     assert out.startswith("False <class") and callable(enas.search)
     assert not hasattr(enas, "nonesuch")
+
+
+@pytest.mark.parametrize("mode", ["derive", "test", "single", "train_scratch"])
+def test_a_search_in_another_mode_is_refused_before_anything_is_written(tmp_path, monkeypatch, mode):
+    monkeypatch.chdir(tmp_path)
+    with tiny.refused(f"mode is {mode}; a new run of this function has mode train"):
+        enas.search(["one two three"] * 40, dataset="sums", mode=mode, dag_path="lstm")
+    with tiny.refused(f"mode is {mode}; a new run of this function has mode train"):
+        enas.search_module(lambda: enas.Choice(one=torch.nn.ReLU(), other=torch.nn.Tanh()), [], [], len, len, mode=mode)
+    assert not any(tmp_path.iterdir())
+
+
+def test_training_an_architecture_is_no_derivation_and_takes_an_architecture_of_the_space(tmp_path):
+    settings = tiny.settings(tmp_path, num_blocks=2)
+    cell, network = RNNCell(("tanh", "ReLU"), (0,)), MacroNetwork(("conv3x3",), ((),))
+    with tiny.refused("mode is derive; a new run of this function has mode train or single or train_scratch"):
+        enas.train(Config(**settings, mode="derive"), cell)
+    for other in (network, cell.to_json(), cell.to_dict()):
+        with tiny.refused("is not a recurrent cell, which is needed here"):
+            enas.train(Config(**settings), other)
+    assert not (tmp_path / "logs").exists()
+
+
+def test_what_is_scored_is_of_the_space(trained):
+    searched, cell = enas.load(trained), RNNCell(("tanh", "ReLU"), (0,))
+    for score in (searched.score, searched.log_prob):
+        for wrong in ([cell.to_json()], [None], MacroNetwork(("conv3x3",), ((),)), cell.to_json()):
+            with tiny.refused("is not a recurrent cell, which is needed here"):
+                score(wrong)
+        assert score([]) == []
+    assert searched.sample(2, np.int64(3)) == searched.sample(2, 3)
+
+
+def test_a_refused_search_leaves_no_dataset(tmp_path, monkeypatch):
+    """The advice is to give more text, or a smaller batch size: both can be given under the same name."""
+    monkeypatch.chdir(tmp_path)
+    small = {"dataset": "sums", "num_gpu": 0, "batch_size": 100}
+    with tiny.refused("tokens are too few for batch size 100"):
+        enas.search([f"{a} plus {b}" for a in range(5) for b in range(8)], **small)
+    assert not any((tmp_path / "data").iterdir())
+
+
+@pytest.mark.parametrize("name", ["pydoc", "shapes", "ptb", "cifar"])
+def test_own_data_take_no_name_of_other_data(tmp_path, name):
+    with tiny.refused(f"dataset {name} is one that this package makes or downloads; give another name"):
+        enas.search(["one two three"] * 40, dataset=name, data_dir=str(tmp_path))
+    assert not any(tmp_path.iterdir())
+
+
+def test_a_controller_is_registered_before_anything_else_is_used():
+    code = """
+import enas
+from enas.search.registry import register_controller
+register_controller("rnn", "one", len)
+register_controller(None, "other", len)
+enas.Config(train_type="one"), enas.Config(train_type="other", network_type="cnn")
+"""
+    subprocess.run([sys.executable, "-c", code], check=True, env={**os.environ, "PYTHONPATH": str(tiny.ROOT)})

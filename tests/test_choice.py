@@ -705,3 +705,16 @@ def test_each_mixer_is_trained_alone_too(mixers, tmp_path, monkeypatch):
     row = mixers["search"]("copying", 1, str(tmp_path), 0)
     assert [*row["scores"]] == ["found", *mixers["MIXERS"]] and len(row["chosen"]) == 2
     assert mixers["search"]("copying", 1, str(tmp_path), 1)["seed"] == 1  # in the same process
+
+
+@pytest.mark.parametrize("cut", [lambda loss: loss.item(), lambda loss: loss.detach()])
+def test_a_loss_without_a_gradient_is_refused(tmp_path, monkeypatch, cut):
+    """It would train nothing, and end well."""
+    monkeypatch.chdir(tmp_path)
+    pairs = [(torch.randn(4, 3), torch.zeros(4, dtype=torch.long))]
+
+    def make():
+        return enas.Choice(one=nn.Linear(3, 2), other=nn.Linear(3, 2))
+
+    with tiny.refused("loss returns a number without a gradient; return the tensor that it computes"):
+        enas.search_module(make, pairs, pairs, lambda *both: cut(F.cross_entropy(*both)), accuracy, num_gpu=0)

@@ -7,6 +7,7 @@ import math
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 import tiny
 from test_image import write_cifar
@@ -463,3 +464,9 @@ def test_a_preset_starts_from_another(tmp_path):
         read_preset(str(tmp_path / "odd.py"))
     with pytest.raises(UserError, match="starts from itself"):
         read_preset(f"{tmp_path}/a.py")
+
+
+def test_settings_may_be_numbers_of_numpy_and_paths(tmp_path):
+    made = Config(shared_lr=np.float64(0.5), max_epoch=np.int64(3), tie_weights=np.True_, data_dir=tmp_path)
+    assert (made.shared_lr, made.max_epoch, made.data_dir) == (0.5, 3, str(tmp_path))
+    assert [type(one) for one in (made.shared_lr, made.max_epoch)] == [float, int]

@@ -477,6 +477,7 @@ def test_a_text_is_one_sequence_or_columns_and_features_are_of_each_text_alone()
         (lambda model: model.features(["", "a"]), "features need at least one text, and each text at least one word"),
         (lambda model: model.features([]), "features need at least one text"),
         (lambda model: model.features([""]), "features need at least one text"),
+        (lambda model: model.features("a text"), "give a list of texts"),  # not one row a letter
         (
             lambda model: model.perplexity("a", columns=-1),
             "columns is -1; it must be at least 1, or 0 for those of the",

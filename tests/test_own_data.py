@@ -463,7 +463,7 @@ def read_back_images(folder, *splits):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(run, "open_run", lambda *args, **kwargs: (_ for _ in ()).throw(Opened))
         with pytest.raises(Opened):
-            run.search(*splits, dataset="mine", data_dir=str(folder))
+            run.search(*splits, dataset="mine", data_dir=str(folder), batch_size=8)
 
 
 def test_a_fraction_of_token_ids_stays_token_ids_and_the_start_says_the_counts(tmp_path):

@@ -12,6 +12,7 @@ from enas.runs import opening
 from enas.runs.commands import execute
 from enas.search import precision, probe
 from enas.search.trainer import Trainer
+from enas.studies.ablations import node_removal
 
 CPU = torch.device("cpu")
 
@@ -150,3 +151,18 @@ def test_a_resumed_run_keeps_what_it_began_with_and_one_from_scratch_chooses_ane
     execute(load_path=str(folder), max_epoch=4)  # the environment wins over the run, and what is given over both
     execute(load_path=str(folder), max_epoch=5, num_threads=1)
     assert threads == [2, 4, 1]
+
+
+def test_runs_that_are_compared_have_the_precision_of_the_search(tmp_path, monkeypatch):
+    """Trials of each would choose now this one and now that one."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(opening, "choose_precision", lambda *_: ("bfloat16", "first"))
+    folder = tiny.run_in(tmp_path, precision="auto", num_threads=1)
+    monkeypatch.setattr(opening, "choose_precision", lambda *_: ("float32", "anew"))
+    short = {"load_path": str(folder), "max_epoch": 1, "num_threads": 1}
+    execute(mode="train_scratch", log_dir="compared", compare_with=["random"], **short)
+    node_removal(mode="train_scratch", log_dir="removed", **short)
+    runs = [*(tmp_path / "compared").iterdir(), *(tmp_path / "removed").iterdir()]
+    assert len(runs) > 3 and {tiny.params(one)["precision"] for one in runs} == {"bfloat16"}
+    execute(mode="train_scratch", log_dir="alone", **short)
+    assert tiny.params(tiny.only_run(tmp_path / "alone"))["precision"] == "float32"

@@ -2,8 +2,10 @@
 
 import json
 import math
+import multiprocessing
 import re
 import shutil
+from contextlib import ExitStack
 
 import pytest
 import tiny
@@ -12,6 +14,7 @@ from tiny import main
 from enas.config import Config
 from enas.data import builtin
 from enas.data.identity import Identity
+from enas.errors import UserError
 from enas.report.page import report
 from enas.rnn.cell import RNNCell
 from enas.runs import folder as run_folder
@@ -59,7 +62,8 @@ def test_a_finished_run_whose_score_is_not_finite_goes_on(folder, capsys):
 
 def test_two_runs_in_one_second_have_folders_of_their_own(tmp_path):
     config = Config(log_dir=str(tmp_path))
-    folders = [run_folder.make_run_folder(config, Identity("names", (), {})) for _ in range(2)]
+    with ExitStack() as held:
+        folders = [run_folder.make_run_folder(config, Identity("names", (), {}), held) for _ in range(2)]
     assert folders[0] != folders[1] and all(folder.is_dir() for folder in folders)
 
 
@@ -152,11 +156,36 @@ def test_a_new_run_is_locked_before_the_trials_of_its_machine(tmp_path, monkeypa
 
     def while_trying(config, *rest):
         with tiny.refused("another process is at work on it"):
-            run_folder.make_run_folder(config, Identity("names", (), {}))
+            run_folder.make_run_folder(config, Identity("names", (), {}), ExitStack())
         return tried(config, *rest)
 
     monkeypatch.setattr(opening, "_tried", while_trying)
     assert run.train(Config(**tiny.settings(tmp_path, name="mine", max_epoch=1))).folder.name == "mine"
+
+
+def test_of_several_processes_that_begin_one_name_at_once_one_begins_it(tmp_path):
+    """The others neither take its folder for a dead one, nor make one of another name."""
+    config, start = Config(log_dir=str(tmp_path), name="mine"), multiprocessing.get_context("fork").Barrier(4)
+
+    def begin(pipe):
+        with ExitStack() as held:
+            start.wait()
+            try:
+                pipe.send(run_folder.make_run_folder(config, Identity("names", (), {}), held).name)
+            except UserError as error:
+                pipe.send(str(error))
+            start.wait()  # as long as the first one holds its folder
+
+    for _ in range(10):
+        pipes = [multiprocessing.Pipe(duplex=False) for _ in range(4)]
+        each = [multiprocessing.get_context("fork").Process(target=begin, args=(end,)) for _, end in pipes]
+        for process in each:
+            process.start()
+        said = sorted(end.recv() for end, _ in pipes)
+        for process in each:
+            process.join()
+        assert said[-1] == "mine" and all("another process is at work on it" in line for line in said[:-1]), said
+        assert [path.name for path in tmp_path.iterdir()] == ["mine"] and (tmp_path / "mine" / "data.json").is_file()
 
 
 def test_a_run_without_results_is_a_run(folder, tmp_path):

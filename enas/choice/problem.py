@@ -196,6 +196,9 @@ class ModuleTask(Task):
         values = [torch.as_tensor(self.given.functions[name](output, target), device=self.device) for name in names]
         if any(value.dim() for value in values):
             raise UserError(f"{' or '.join(names)} is no single number; return the mean over the minibatch")
+        traced = any(leaf.requires_grad for leaf in tree_leaves(output) if isinstance(leaf, Tensor))
+        if traced and not values[0].requires_grad:
+            raise UserError(f"{names[0]} returns a number without a gradient; return the tensor that it computes")
         return values
 
     def state_dict(self) -> dict[str, Any]:

@@ -22,10 +22,7 @@ from enas.data.identity import UNKNOWN, Identity, digest_of_files, digest_of_ten
 from enas.errors import UserError
 
 IMAGES = Kind(
-    own="for images of your own, put folders train, valid and test",
-    example="train/",
-    downloads=LAYOUTS,
-    makers=IMAGE_MAKERS,
+    own="for your own images, put folders train, valid, test", example="train/", downloads=LAYOUTS, makers=IMAGE_MAKERS
 )
 HALF_MEMORY = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2  # bytes
 ROTATIONS = ("0°", "90°", "180°", "270°")

@@ -20,7 +20,9 @@ import torch
 from PIL import Image, ImageOps
 from torch.utils.data import IterableDataset, Subset
 
+from enas.data.builtin import IMAGE_MAKERS, MAKERS
 from enas.data.dataset_folder import RESOURCES, SPLITS, folder_of
+from enas.data.download import ALIASES, CATALOGUE
 from enas.errors import UserError
 from enas.files import atomic_folder
 from enas.terminal import progress_bar
@@ -116,9 +118,11 @@ def write_dataset(name: str, splits: Sequence[Any], data_dir: str | Path = "data
     """Write train, valid and test as the dataset folder `data_dir/name`, whole or not at all.
 
     Images are stored as PNG, which keeps every pixel; floating point images range from 0 to 1. Labels are integers, or
-    names; their order is kept. UserError when an item is of none of these kinds, or the folder holds other data
-    already, or from `check`: it gets the folder in which the dataset lies at first.
+    names; their order is kept. UserError when an item is of none of these kinds, the name is taken, or the folder holds
+    other data already, or from `check`: it gets the folder in which the dataset lies at first.
     """
+    if name in {*MAKERS, *IMAGE_MAKERS, *CATALOGUE, *ALIASES}:
+        raise UserError(f"dataset {name} is one that this package makes or downloads; give another name")
     folder, given, kind = folder_of(name, data_dir), dict(zip(SPLITS, splits, strict=True)), _kind_of(splits[0])
     with atomic_folder(folder) as made:
         if IMAGE in kind:

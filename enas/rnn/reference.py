@@ -271,9 +271,9 @@ class LanguageModel(Cell):
     @torch.no_grad()
     def features(self, texts: Sequence[str]) -> Tensor:
         """Return the mean of the states that the decoder reads of each text, [texts, H]; ValueError for no words."""
-        words = [self.encode(text) for text in texts]
+        words = [] if isinstance(texts, str) else [self.encode(text) for text in texts]
         if not words or min(map(len, words)) == 0:
-            raise ValueError("features need at least one text, and each text at least one word")
+            raise ValueError("features need at least one text, and each text at least one word; give a list of texts")
         states, _ = self.states(nn.utils.rnn.pad_sequence(words))
         return torch.stack([states[: len(each), number].mean(0) for number, each in enumerate(words)])
 

@@ -1,5 +1,6 @@
 """The folders of runs: making one, finding one, and reading its settings, its data and its launch by torchrun."""
 
+import fcntl
 import itertools
 import os
 import platform
@@ -9,8 +10,8 @@ import shutil
 import socket
 import subprocess
 import sys
-from collections.abc import Callable, Collection, Iterable, Mapping
-from contextlib import AbstractContextManager, nullcontext, suppress
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -32,30 +33,42 @@ from enas.terminal import LOGGER
 IDENTITY, MACHINE, LAUNCH, LOCK = "data.json", "machine.json", "torchrun.json", ".lock"
 
 
-def make_run_folder(config: Config, identity: Identity) -> Path:
+def make_run_folder(config: Config, identity: Identity, held: ExitStack) -> Path:
     """Make a new folder in `log_dir` for a run on these data; UserError if that fails, or its `name` is taken.
 
     Without a `name` it is {dataset}_{train_type}_{time}, which ends in -2, -3 … if a run has started in the same
-    second. The folder names its data, and its torchrun.
+    second. The folder names its data, and its torchrun; it is locked until `held` ends.
     """
     now = datetime.now().astimezone()
     first = Path(config.log_dir) / (config.name or f"{config.dataset}_{config.train_type}_{now:%Y-%m-%d_%H-%M-%S}")
-    if config.name and first.is_dir() and not first.is_symlink() and _is_unbegun(first):
-        with only_user(first):
-            shutil.rmtree(first)
-    if config.name and first.exists():
-        raise UserError(f"{first}: exists already; give another --name, or go on with that run by --load_path")
     with refusing(lambda error: f"{first}: the run folder cannot be made ({error.strerror}); choose another --log_dir"):
         first.parent.mkdir(parents=True, exist_ok=True)
-        for number in itertools.count(1):
-            folder = first.with_name(f"{first.name}-{number}") if number > 1 else first
-            with suppress(FileExistsError):
-                folder.mkdir()
-                break
+        with _alone_in(first.parent):
+            if config.name and first.is_dir() and not first.is_symlink() and _is_unbegun(first):
+                with only_user(first):
+                    shutil.rmtree(first)
+            if config.name and first.exists():
+                raise UserError(f"{first}: exists already; give another --name, or go on with that run by --load_path")
+            others = (first.with_name(f"{first.name}-{number}") for number in itertools.count(2))
+            folder = next(one for one in itertools.chain([first], others) if not one.exists())
+            folder.mkdir()
+            held.enter_context(only_user(folder))
     write_json(folder / IDENTITY, vars(identity))
     if launched().size > 1:
         write_json(folder / LAUNCH, {"launch": _launch()})
     return folder
+
+
+@contextmanager
+def _alone_in(folder: Path) -> Iterator[None]:
+    """Let no other process begin a run in `folder` inside a block, where the file system can lock a folder."""
+    number = os.open(folder, os.O_RDONLY)
+    try:
+        with suppress(OSError):
+            fcntl.flock(number, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(number)
 
 
 def _is_unbegun(folder: Path) -> bool:
@@ -177,10 +190,7 @@ def saved_config(folder: Path) -> Config:
 
 
 def run_config(folder: Path, settings: Mapping[str, Any]) -> Config:
-    """Return the settings of the run in `folder`, with `settings` put in; UserError if one of these must not change.
-
-    Settings without an effect are left out, and a line about them is printed.
-    """
+    """Return a run's settings, with those of `settings` that have an effect put in; UserError if one must stay."""
     saved, given, changed = _put_in(folder, dict(sorted(settings.items())), lambda spec: not spec.metadata["again"])
     idle, known = [name for name in changed if without_effect(name, given)], all_settings()
     may_change = [name for name in changed if given.mode in known[name].metadata["again"]]
@@ -190,15 +200,16 @@ def run_config(folder: Path, settings: Mapping[str, Any]) -> Config:
     return saved.replace(**{**taken, "load_path": saved.load_path, "log_dir": str(folder.parent)})
 
 
-def config_for_scratch(folder: Path, settings: Mapping[str, Any]) -> Config:
+def config_for_scratch(folder: Path, settings: Mapping[str, Any], *, is_compared: bool = False) -> Config:
     """Return the settings of a run from scratch that takes its architecture from the search in `folder`.
 
-    It has the search's settings, except for name, pause, threads, precision and shared_num_sample, with `settings` put
-    in; load_path names the search. UserError if `settings` contradict the space that was searched.
+    It has the search's settings, except for name, pause, threads and shared_num_sample, and for the precision unless
+    runs are compared, with `settings` put in; load_path names the search. UserError if `settings` contradict the space
+    that was searched.
     """
     own = {"log_dir": str(folder.parent), "dag_path": "", "name": "", "stop_epoch": 0}  # instead of the search's own
     # Perhaps on another machine: threads and precision are chosen again. More architectures a step would be copies.
-    own |= {"num_threads": 0, "precision": "auto", "shared_num_sample": 1}
+    own |= {"num_threads": 0, "shared_num_sample": 1} | ({} if is_compared else {"precision": "auto"})
     asked = {**own, "mode": "train_scratch", **settings}
     _, given, changed = _put_in(folder, asked, lambda spec: spec.metadata["kind"] == SPACE)
     say(effect_notes([name for name in changed if name in settings], given))

@@ -116,8 +116,7 @@ def _begun(
     search = Path(config.load_path) if config.mode == "train_scratch" and config.load_path else None
     data = _load_data(config, ranks, search)
     task, source = make_problem(config, data, architecture, device, ranks)
-    folder = Path(ranks.from_first(lambda: str(make_run_folder(config, identity_of(data)))))
-    held.enter_context(only_user(folder) if ranks.is_first else nullcontext())  # the trials below take seconds
+    folder = Path(ranks.from_first(lambda: str(make_run_folder(config, identity_of(data), held))))
     config, reasons = _tried(config, task, source, ranks)
     ranks.from_first(lambda: write_json(folder / "params.json", config.to_dict()))
     if architecture is not None:
@@ -165,11 +164,14 @@ def _restored(config: Config, folder: Path, given: Collection[str], ranks: Ranks
     return training, lines
 
 
-def pick_device(num_gpu: int) -> torch.device:
-    """Return the CPU for 0, a GPU for 1, and for −1 a GPU if there is one; UserError if there are fewer.
+def check_data(config: Config, data_dir: str) -> None:
+    """Make a search's shared model for the dataset in `data_dir`; UserError if the two do not fit."""
+    data = config.space.problem().load_data(config.replace(data_dir=data_dir))
+    make_problem(config, data, None, pick_device(config.num_gpu), ALONE)
 
-    Each of several processes on a machine has its own GPU.
-    """
+
+def pick_device(num_gpu: int) -> torch.device:
+    """Return the CPU for 0, this process's own GPU for 1, and for −1 that if there is one; UserError for too few."""
     available, local_rank = torch.cuda.device_count(), os.environ.get("LOCAL_RANK")
     if num_gpu > available:
         raise UserError(f"num_gpu is {num_gpu}, but this machine has {available}; --num_gpu 0 uses the CPU")
@@ -224,10 +226,7 @@ def cost_of(config: Config, data: Any) -> Callable[[Any], Cost] | None:
 
 
 def _tried(config: Config, task: Task, source: Any, ranks: Ranks) -> tuple[Config, list[str]]:
-    """Return the settings with the fastest precision and threads here, unless they are set, and log lines with reasons.
-
-    All processes try at once, as they will train; the first one's choice counts.
-    """
+    """Return the settings with precision and threads of the first process's trials, unless set, and lines on why."""
 
     def draw() -> list[Any]:
         num = config.shared_num_sample

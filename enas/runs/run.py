@@ -16,6 +16,7 @@ import shlex
 import shutil
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import redirect_stdout
+from functools import partial
 from pathlib import Path
 from typing import Any, Self
 
@@ -31,7 +32,7 @@ from enas.errors import Interrupted, RankLostError, UserError, in_one_line
 from enas.files import finite, read_json, reading, write_json
 from enas.runs.final import Final, find_final
 from enas.runs.folder import check_same_data, config_for_scratch, find_run, run_config, saved_config, say
-from enas.runs.opening import ARCHITECTURE, open_run, read_run, undisturbed
+from enas.runs.opening import ARCHITECTURE, check_data, open_run, read_run, undisturbed
 from enas.search.architecture import Architecture, architecture_from_dict, load_architecture
 from enas.search.checkpoint import Checkpoints
 from enas.search.controllers import Controller
@@ -113,7 +114,7 @@ class Run(dict[str, Any]):
     def sample(self, num: int, seed: int = 0) -> list[Any]:
         """Return `num` architectures that the controller of a search draws by `seed`."""
         controller = self._controller()
-        with torch.no_grad(), seeded(seed, torch.device("cpu")):
+        with torch.no_grad(), seeded(int(seed), torch.device("cpu")):
             return controller.sample(num).architectures
 
     def log_prob(self, architectures: Sequence[Architecture]) -> list[float]:
@@ -121,8 +122,10 @@ class Run(dict[str, Any]):
         controller = self._controller()
         if not controller.is_trained:
             raise UserError(f"{self.folder}: samples uniformly; only a trained controller has log-probabilities")
+        if not (some := _checked(architectures, saved_config(self.folder).space.architecture)):
+            return []
         with torch.no_grad():
-            return controller.log_prob(architectures).log_probs.sum(1).tolist()
+            return controller.log_prob(some).log_probs.sum(1).tolist()
 
     def _controller(self) -> Controller[Any]:
         training = self._opened()
@@ -139,7 +142,9 @@ class Run(dict[str, Any]):
         if split not in SPLITS:
             raise UserError(f"split is {split!r}; it must be one of {', '.join(SPLITS)}")
         training = self._opened()
-        return [training.score(one, split) for one in architectures]
+        alone = training.architecture if isinstance(training, ScratchTrainer) else None
+        needed = type(alone) if alone else training.space.architecture
+        return [training.score(one, split) for one in _checked(architectures, needed)]
 
     def _opened(self) -> Training:
         if self._training is None:
@@ -149,6 +154,15 @@ class Run(dict[str, Any]):
                 if isinstance(training, ScratchTrainer):
                     training.load_best()
         return self._training
+
+
+def _checked(architectures: Iterable[Any], needed: type[Architecture]) -> list[Any]:
+    """Return a list of architectures; UserError if one is of another type than is `needed`."""
+    some = [*architectures] if isinstance(architectures, Iterable) else [architectures]
+    for one in some:
+        if not isinstance(one, needed):
+            raise UserError(f"{one!r:.60} ({type(one).__name__}) is not {needed.title}, which is needed here")
+    return some
 
 
 Hook = Callable[[Run, dict[str, Any]], Mapping[str, float] | None] | None
@@ -177,8 +191,16 @@ def train(
     if architecture is None and config.mode not in SEARCHES:
         architecture = named_architecture(config)
     config = config.replace(mode="single") if architecture is not None and config.mode in SEARCHES else config
+    _check_mode(config, TRAINING)
+    if architecture is not None and getattr(architecture, "type_name", None) not in config.space.problem().baselines:
+        _checked([architecture], config.space.architecture)
     with open_run(config, architecture=architecture, given=given) as trainer:
         return _finished(trainer, on_epoch)
+
+
+def _check_mode(config: Config, modes: Collection[str]) -> None:
+    if config.mode not in modes:
+        raise UserError(f"mode is {config.mode}; a new run of this function has mode {' or '.join(modes)}")
 
 
 @quietable
@@ -208,12 +230,12 @@ def search(
     kind = settings_for(splits["train"])
     preset = config or SMALL.get(settings.get("network_type", kind["network_type"]))
     wanted = Config(**{**kind, **settings, "config": preset, "dataset": dataset})
+    _check_mode(wanted, SEARCHES)
     if wanted.network_type in SMALL and wanted.network_type != kind["network_type"]:
         raise UserError(f"network_type is {wanted.network_type}; these data need {kind['network_type']}")
     if shares := {split: share for split, share in splits.items() if isinstance(share, float)}:
         splits |= divided(splits["train"], shares, wanted.random_seed)
-    load, three = wanted.space.problem().load_data, [*splits.values()]
-    write_dataset(dataset, three, wanted.data_dir, lambda place: load(wanted.replace(data_dir=place)))
+    write_dataset(dataset, [*splits.values()], wanted.data_dir, partial(check_data, wanted))
     with open_run(wanted, given=settings) as trainer:
         if shares:
             counts = ", ".join(f"{split} {len(part):,}" for split, part in splits.items())
@@ -250,7 +272,9 @@ def search_module(
         if folder:
             resume(folder, on_epoch, **settings)
             return load(folder)
-        with open_run(Config(**{"config": preset, **settings}), given=settings) as trainer:
+        config = Config(**{"config": preset, **settings})
+        _check_mode(config, SEARCHES)
+        with open_run(config, given=settings) as trainer:
             return _finished(trainer, on_epoch)
     except Exception as error:
         has_begun = folder is not None and name not in earlier and not isinstance(error, UserError)
@@ -307,7 +331,8 @@ def train_scratch(load_path: str | Path, on_epoch: Hook = None, **changes: Any) 
     seeds, and its mean is compared.
     """
     folder = find_run({**changes, "load_path": load_path}, SEARCHES)
-    config = config_for_scratch(folder, changes)
+    others = changes.get("compare_with", saved_config(folder).compare_with)
+    config = config_for_scratch(folder, changes, is_compared=bool(others))
     _compared(config)  # else refused before anything is trained
     architecture = named_architecture(config) if config.dag_path else architecture_of(folder, **changes)
     baselines = _trained_baselines(config)

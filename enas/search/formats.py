@@ -87,10 +87,7 @@ def zipped(parts: Sequence[str], labels: Iterable[int], names: Mapping[str, str]
 
 
 def with_output(concat: list[Any], cell: CellT) -> CellT:
-    """Return `cell`, of cell_output=all, with the output nodes that `concat` lists; UserError if no cell_output fits.
-
-    If both do, the cell keeps cell_output=all, as every cell that DARTS found.
-    """
+    """Return `cell`, of cell_output=all, with the output nodes that `concat` lists; UserError if none fits."""
     for made in (cell, type(cell).from_dict({**cell.to_dict(), "cell_output": "loose_ends"})):
         if all(type(label) is int for label in concat) and tuple(sorted(concat)) == made.output_nodes:
             return made
@@ -145,4 +142,5 @@ def convert(string: Sequence[str], source: str, target: str = "json") -> str:
     text = " ".join(string)
     if source == "json" and text.endswith(".json"):
         return write_architecture(Architecture.load(text), target)
-    return write_architecture(read_architecture(sys.stdin.read() if text == "-" else text, source), target)
+    read = sys.stdin.read() if text == "-" and sys.stdin else text  # closed, it is None
+    return write_architecture(read_architecture(read, source), target)

@@ -14,10 +14,7 @@ def make_optimizer(
     betas: tuple[float, float] = (0.9, 0.999),
     eps: float = 1e-8,
 ) -> torch.optim.Optimizer:
-    """Make SGD ("sgd"), SGD with Nesterov momentum 0.9 ("momentum") or "adam".
-
-    Only Adam reads `betas` and `eps`. `set_lr` gives the learning rate before each step.
-    """
+    """Make SGD ("sgd"), SGD with Nesterov momentum 0.9 ("momentum"), or "adam", which alone reads `betas` and `eps`."""
     if name == "adam":
         return torch.optim.Adam(parameters, weight_decay=weight_decay, betas=betas, eps=eps, fused=True)
     if name == "momentum":  # not fused: torch's fused kernel wants momentum of all weights in use or of none

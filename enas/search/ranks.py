@@ -179,10 +179,7 @@ ALONE = Ranks()
 
 
 def join(num_gpu: int, timeout: float) -> Ranks:
-    """Return the processes that torchrun began together; `ALONE` if there is one.
-
-    `num_gpu` is 0 for CPUs. A process that does not answer for `timeout` seconds is given up.
-    """
+    """Return the processes that torchrun began together, or `ALONE`; one silent for `timeout` seconds is given up."""
     ranks = launched()
     if ranks.size == 1:
         return ALONE

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from enas.errors import UserError
@@ -64,6 +65,7 @@ def register_controller(space: str | None, train_type: str, make: "Make") -> Non
     None is every search space, the tables of `enas strategies` included. UserError if there is no such search space, or
     the train type is taken or no identifier.
     """
+    import_module("enas.config")  # which registers the package's own search spaces
     known = [one for one in SPACES.values() if space in (None, one.name)]
     if not known:
         raise UserError(f"there is no search space {space}; there are {', '.join(SPACES)}")

@@ -31,10 +31,7 @@ RESUMED_BY = {"train": "search", "single": "single", "train_scratch": "scratch"}
 
 
 class Training(ABC):
-    """Trains ω epoch by epoch, and can go on exactly where it was.
-
-    `checkpoints` save the run, in a folder inside its own; `size` has the cost of architectures and the limits on it.
-    """
+    """Trains ω epoch by epoch, and can go on exactly from its `checkpoints`, which lie in a folder of the run."""
 
     def __init__(self, task: Task, config: ConfigLike, checkpoints: Checkpoints, size: SizeBudget):
         self.task = task

@@ -9,10 +9,7 @@ from enas.settings import ConfigLike
 
 
 class Halving(Controller[ArchT]):
-    """Trains 3ᵏ candidates to the first of k rungs, the best third of them to the next one, and so on.
-
-    Its samples say for how many `epochs`; the last rung is `max_epoch`.
-    """
+    """Trains 3ᵏ candidates to the first of k rungs, the best third of them to the next, and so on to `max_epoch`."""
 
     def __init__(self, config: ConfigLike, space: Space[ArchT]):
         super().__init__(space)

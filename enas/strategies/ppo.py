@@ -1,7 +1,4 @@
-"""Proximal policy optimisation (Schulman et al. 2017, arXiv:1707.06347) instead of REINFORCE.
-
-Baseline, entropy and optimiser are those of REINFORCE, with the same settings.
-"""
+"""Proximal policy optimisation (Schulman et al. 2017, arXiv:1707.06347), with the settings of REINFORCE."""
 
 from torch import Tensor, minimum
 

@@ -1,8 +1,4 @@
-"""Ablation studies: how the score of an architecture changes without a node, or with other activations or operations.
-
-from enas.studies.ablations import node_removal
-node_removal(load_path="ptb_orig_2026-11-24_12-00-00")
-"""
+"""Ablation studies: how an architecture's score changes without a node, or with other activations or operations."""
 
 import csv
 import io
@@ -10,6 +6,7 @@ import itertools
 import math
 import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -57,20 +54,13 @@ def activation_replacement(*, max_batches: int | None = None, **settings: Any) -
 
 @undisturbed()
 def operation_replacement(*, max_batches: int | None = None, **settings: Any) -> list[Row]:
-    """Score the network with all its operations replaced by each in turn, then with those of single layers or nodes.
-
-    A micro network's nodes have two operations; both are replaced. Arguments and files are those of
-    `activation_replacement`.
-    """
+    """Score the network with its operations replaced, of a micro node both; see `activation_replacement`."""
     return _scored(Study("operation_replacement", settings, max_batches))
 
 
 @undisturbed()
 def node_removal(*, max_batches: int | None = None, **settings: Any) -> list[Row]:
-    """Score the architecture without each of its nodes, or layers, in turn.
-
-    See `remove_node` of each architecture. Arguments and files are those of `activation_replacement`.
-    """
+    """Score the architecture without each of its nodes, or layers, in turn; see `activation_replacement`."""
     return _scored(Study(REMOVAL, settings, max_batches))
 
 
@@ -97,8 +87,8 @@ class Study:
             run_folder.say(effect_notes(changes, self.config))
         else:
             folder = run_folder.find_run(settings, SEARCHES)
-            settings_of = run_folder.config_for_scratch if is_trained else run_folder.run_config
-            self.config = settings_of(folder, {**changes, "mode": mode})
+            alike = partial(run_folder.config_for_scratch, is_compared=True)
+            self.config = (alike if is_trained else run_folder.run_config)(folder, {**changes, "mode": mode})
         _check(self.config, ablation, is_trained)
         names = [folder and folder.resolve().name, dag_path and Path(dag_path).stem, is_trained and mode]
         self.ablation, self.name = ablation, "_".join(filter(None, names))

@@ -1,8 +1,4 @@
-"""Does a search beat random? Searches and controls, judged by the scores of their architectures from scratch.
-
-from enas.studies.search_evaluation import evaluate
-evaluate(config="cells3", budget="cells3_final", table="ablation_studies/tables/cells3.json", seeds=10)
-"""
+"""Does a search beat random? Searches and controls, judged by the scores of their architectures from scratch."""
 
 import io
 import itertools
@@ -364,10 +360,7 @@ def search_and_rank(settings: dict[str, Any], architectures: list[dict[str, Any]
 
 @undisturbed()
 def best_candidates(folder: Path, num: int, **here: Any) -> list[Architecture]:
-    """Return the best `num` functions, or fewer, of the search in `folder`: best first on the whole of validation.
-
-    `here` holds settings for this machine.
-    """
+    """Return the best `num` functions, or fewer, of the search in `folder`: best first on the whole of validation."""
     # Most samples of a policy that is almost sure are the same architecture.
     sizes = {"derive_num_sample": SAMPLES_PER_FINALIST * num, "derive_shortlist": num, "derive_finalists": 0}
     ranking = read_run(saved_config(folder).replace(**sizes, **here), folder).deriver.shortlist().ranking
