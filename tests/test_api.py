@@ -548,6 +548,15 @@ def test_a_search_in_another_mode_is_refused_before_anything_is_written(tmp_path
     assert not any(tmp_path.iterdir())
 
 
+def test_a_new_search_goes_on_with_no_run(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with tiny.refused("load_path is mine, but this makes a new search; enas.load(…).resume() goes on"):
+        enas.search(["one two three"] * 40, dataset="sums", load_path="mine")
+    with tiny.refused("load_path is mine, but this makes a new search; enas.load(…).resume() goes on"):
+        enas.train(Config(load_path="mine"))
+    assert not any(tmp_path.iterdir())
+
+
 def test_training_an_architecture_is_no_derivation_and_takes_an_architecture_of_the_space(tmp_path):
     settings = tiny.settings(tmp_path, num_blocks=2)
     cell, network = RNNCell(("tanh", "ReLU"), (0,)), MacroNetwork(("conv3x3",), ((),))

@@ -149,6 +149,11 @@ def refused(folder, name="own"):
     return str(caught.value)
 
 
+def test_a_folder_of_images_is_no_text(tmp_path):
+    (tmp_path / "own" / "train" / "cats").mkdir(parents=True)
+    assert refused(tmp_path).endswith("own/train.txt: no such file; for folders of images add --network_type cnn")
+
+
 @pytest.mark.parametrize(("split", "content", "says"), CONTENTS)
 def test_texts_that_would_be_misread_are_refused(tmp_path, split, content, says):
     path = write_corpus(tmp_path) / f"{split}.txt"

@@ -69,7 +69,8 @@ def load_corpus(name: str, *, data_dir: str | Path, vocab_min_count: int = 2, te
     files = {split: folder / f"{split}.txt" for split in SPLITS}
     for path in files.values():
         if not path.exists():
-            raise NotFoundError(f"{path}: no such file{TEXTS.how_to_get(name, folder.parent)}")
+            images = "; for folders of images add --network_type cnn" if path.with_suffix("").is_dir() else ""
+            raise NotFoundError(f"{path}: no such file{images or TEXTS.how_to_get(name, folder.parent)}")
     numbers: defaultdict[str, int] = defaultdict()  # in the order of first appearance
     numbers.default_factory = numbers.__len__
     texts, counts, brings_eos = {}, {}, False

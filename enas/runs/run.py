@@ -191,16 +191,18 @@ def train(
     if architecture is None and config.mode not in SEARCHES:
         architecture = named_architecture(config)
     config = config.replace(mode="single") if architecture is not None and config.mode in SEARCHES else config
-    _check_mode(config, TRAINING)
+    _check_new(config, TRAINING)
     if architecture is not None and getattr(architecture, "type_name", None) not in config.space.problem().baselines:
         _checked([architecture], config.space.architecture)
     with open_run(config, architecture=architecture, given=given) as trainer:
         return _finished(trainer, on_epoch)
 
 
-def _check_mode(config: Config, modes: Collection[str]) -> None:
+def _check_new(config: Config, modes: Collection[str]) -> None:
     if config.mode not in modes:
         raise UserError(f"mode is {config.mode}; a new run of this function has mode {' or '.join(modes)}")
+    if config.mode in SEARCHES and config.load_path:
+        raise UserError(f"load_path is {config.load_path}, but this makes a new search; enas.load(…).resume() goes on")
 
 
 @quietable
@@ -230,7 +232,7 @@ def search(
     kind = settings_for(splits["train"])
     preset = config or SMALL.get(settings.get("network_type", kind["network_type"]))
     wanted = Config(**{**kind, **settings, "config": preset, "dataset": dataset})
-    _check_mode(wanted, SEARCHES)
+    _check_new(wanted, SEARCHES)
     if wanted.network_type in SMALL and wanted.network_type != kind["network_type"]:
         raise UserError(f"network_type is {wanted.network_type}; these data need {kind['network_type']}")
     if shares := {split: share for split, share in splits.items() if isinstance(share, float)}:
@@ -273,7 +275,7 @@ def search_module(
             resume(folder, on_epoch, **settings)
             return load(folder)
         config = Config(**{"config": preset, **settings})
-        _check_mode(config, SEARCHES)
+        _check_new(config, SEARCHES)
         with open_run(config, given=settings) as trainer:
             return _finished(trainer, on_epoch)
     except Exception as error:
