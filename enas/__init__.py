@@ -17,6 +17,7 @@ _PLACES = {"sweep": "studies.sweep", "Choice": "choice.problem", "Config": "conf
 def __getattr__(name: str) -> Any:
     if name not in __all__:
         raise AttributeError(f"module enas has no attribute {name!r}")
+    importlib.import_module("enas.config")  # registers the search spaces, which drawing and reading architectures need
     return getattr(importlib.import_module(f"enas.{_PLACES.get(name, 'runs.run')}"), name)
 
 

@@ -12,6 +12,8 @@ import shlex
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -27,11 +29,13 @@ from enas.config import read_preset
 from enas.errors import TrainingDivergedError
 from enas.export.folder import export
 from enas.rnn.cell import RNNSpace
+from enas.rnn.lstm import LSTMBaseline
 from enas.rnn.task import LanguageTask
 from enas.runs import folder as run_folder
 from enas.runs import run as runs
 from enas.search.architecture import architecture_from_dict
 from enas.search.checkpoint import random_states
+from enas.search.registry import SPACES
 from enas.search.scratch import ScratchTrainer
 from enas.studies.sweep import Runs
 from enas.terminal import LOGGER, progress_bar
@@ -532,7 +536,8 @@ def test_a_run_folder_says_what_made_it(folder):
 
 
 def test_the_package_loads_no_torch_before_it_is_asked_for_a_run():
-    look = "import sys, enas\nenas.Config(config='small')\nprint('torch' in sys.modules, enas.Run, enas.search)"
+    look = "import sys, enas\nassert enas.RNNCell.draw, 'its picture'\nenas.Config(config='small')\n"
+    look += "print('torch' in sys.modules, enas.Run, enas.search)"
     out = subprocess.run([sys.executable, "-c", look], capture_output=True, text=True, check=True).stdout
     assert out.startswith("False <class") and callable(enas.search)
     assert not hasattr(enas, "nonesuch")
@@ -550,18 +555,20 @@ def test_a_search_in_another_mode_is_refused_before_anything_is_written(tmp_path
 
 def test_a_new_search_goes_on_with_no_run(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    with tiny.refused("load_path is mine, but this makes a new search; enas.load(…).resume() goes on"):
+    with tiny.refused("load_path is mine, but this begins a new run; enas.load(…).resume() goes on"):
         enas.search(["one two three"] * 40, dataset="sums", load_path="mine")
-    with tiny.refused("load_path is mine, but this makes a new search; enas.load(…).resume() goes on"):
-        enas.train(Config(load_path="mine"))
+    for given in ((), (RNNCell(("tanh",), ()),)):
+        with tiny.refused("load_path is mine, but this begins a new run; enas.load(…).resume() goes on"):
+            enas.train(Config(load_path="mine"), *given)
     assert not any(tmp_path.iterdir())
 
 
 def test_training_an_architecture_is_no_derivation_and_takes_an_architecture_of_the_space(tmp_path):
     settings = tiny.settings(tmp_path, num_blocks=2)
     cell, network = RNNCell(("tanh", "ReLU"), (0,)), MacroNetwork(("conv3x3",), ((),))
-    with tiny.refused("mode is derive; a new run of this function has mode train or single or train_scratch"):
-        enas.train(Config(**settings, mode="derive"), cell)
+    for given in ((), (cell,)):
+        with tiny.refused("mode is derive; a new run of this function has mode train or single or train_scratch"):
+            enas.train(Config(**settings, mode="derive"), *given)
     for other in (network, cell.to_json(), cell.to_dict()):
         with tiny.refused("is not a recurrent cell, which is needed here"):
             enas.train(Config(**settings), other)
@@ -576,6 +583,28 @@ def test_what_is_scored_is_of_the_space(trained):
                 score(wrong)
         assert score([]) == []
     assert searched.sample(2, np.int64(3)) == searched.sample(2, 3)
+    with tiny.refused("(str) is not a recurrent cell"):
+        searched.score(cell.to_json())
+    with tiny.refused("(dict) is not a recurrent cell"):
+        searched.score(cell.to_dict())
+    for name, wrong in [("num", -1), ("num", 1.5), ("seed", 1.7), ("seed", "x"), ("seed", 2**63)]:
+        with tiny.refused(f"{name} is {wrong!r}; it must be an integer, at least 0"):
+            searched.sample(**{"num": 1, "seed": 1, name: wrong})
+
+
+def test_a_baseline_of_an_own_space_may_have_any_name(tmp_path):
+    """A space may have several baselines of one class."""
+    with tiny.registering():
+        space = SPACES["rnn"]
+        makers = {f"lstm_{size}": partial(LSTMBaseline, size) for size in (3, 5)}
+        problem = replace(space.problem(), baselines=makers)
+        SPACES["rnn"] = replace(space, problem=lambda: problem)
+        found = enas.train(Config(**tiny.settings(tmp_path, max_epoch=1)), LSTMBaseline(5))
+    assert found.score([LSTMBaseline(5)]) == [pytest.approx(found["validation_perplexity"])]
+    with tiny.refused("is not an LSTM, which is needed here"):
+        found.score([RNNCell(("tanh",), ())])
+    with tiny.refused("(LSTMBaseline) is not a macro network, which is needed here"):
+        enas.train(Config(network_type="cnn"), LSTMBaseline(5))
 
 
 def test_a_refused_search_leaves_no_dataset(tmp_path, monkeypatch):

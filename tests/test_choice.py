@@ -6,6 +6,7 @@ import random
 import runpy
 import subprocess
 import sys
+from dataclasses import dataclass
 
 import pytest
 import tiny
@@ -23,6 +24,7 @@ from enas.errors import Interrupted, UserError
 from enas.export.folder import export
 from enas.runs.opening import make_trainer
 from enas.search.checkpoint import seed_everything
+from enas.search.ranks import BATCH
 from enas.search.training import Training
 
 SIZES = {"max_epoch": 3, "save_epoch": 1, "num_gpu": 0, "num_threads": 1, "controller_max_step": 20}
@@ -707,14 +709,73 @@ def test_each_mixer_is_trained_alone_too(mixers, tmp_path, monkeypatch):
     assert mixers["search"]("copying", 1, str(tmp_path), 1)["seed"] == 1  # in the same process
 
 
+@dataclass
+class Wrapped:
+    logits: torch.Tensor
+
+
+class Wrapping(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.choice = enas.Choice(one=nn.Linear(3, 2), other=nn.Linear(3, 2))
+
+    def forward(self, x):
+        return Wrapped(self.choice(x))
+
+
+PAIRS = [(torch.randn(4, 3), torch.zeros(4, dtype=torch.long))] * 3
+MEASURES = {"loss": F.cross_entropy, "score": accuracy}
+WRAPPED = {
+    "loss": lambda output, target: F.cross_entropy(output.logits, target),
+    "score": lambda output, target: accuracy(output.logits, target),
+}
+
+
 @pytest.mark.parametrize("cut", [lambda loss: loss.item(), lambda loss: loss.detach()])
-def test_a_loss_without_a_gradient_is_refused(tmp_path, monkeypatch, cut):
-    """It would train nothing, and end well."""
+def test_losses_without_a_gradient_are_refused_after_an_epoch(tmp_path, monkeypatch, cut):
+    """They would train nothing, and end well."""
     monkeypatch.chdir(tmp_path)
-    pairs = [(torch.randn(4, 3), torch.zeros(4, dtype=torch.long))]
+    measures = {**WRAPPED, "loss": lambda *both: cut(WRAPPED["loss"](*both))}
+    with tiny.refused("loss gave numbers without a gradient for an epoch; return the tensor that it computes"):
+        enas.search_module(Wrapping, PAIRS, PAIRS, **measures, num_gpu=0)
+
+
+def test_single_losses_without_a_gradient_and_gradients_while_scoring_are_allowed(tmp_path, monkeypatch):
+    """A minibatch may have no targets, and a module may compute gradients itself."""
+    monkeypatch.chdir(tmp_path)
+
+    class Tracing(nn.Sequential):
+        def forward(self, x):
+            with torch.enable_grad():
+                return super().forward(x)
 
     def make():
-        return enas.Choice(one=nn.Linear(3, 2), other=nn.Linear(3, 2))
+        return Tracing(enas.Choice(one=nn.Linear(3, 2), other=nn.Linear(3, 2)))
 
-    with tiny.refused("loss returns a number without a gradient; return the tensor that it computes"):
-        enas.search_module(make, pairs, pairs, lambda *both: cut(F.cross_entropy(*both)), accuracy, num_gpu=0)
+    def loss(output, target):
+        return F.cross_entropy(output, target) if target.any() else torch.zeros(())
+
+    pairs = [(torch.randn(4, 3), torch.full((4,), number % 2)) for number in range(6)]
+    found = enas.search_module(make, pairs, pairs, loss, lambda *both: accuracy(*both).item(), **SIZES)
+    assert found["epoch"] == 3
+
+
+def test_an_epoch_of_parts_without_parameters_is_no_error():
+    given = Given(
+        lambda: enas.Choice(none=nn.Identity(), linear=nn.Linear(3, 3)), {"train": PAIRS, "valid": PAIRS}, **MEASURES
+    )
+    task = ModuleTask(Config(network_type="module"), given, torch.device("cpu"), None)
+    for _ in range(2 * len(PAIRS)):
+        assert not task.shared_loss([ModuleChoices(("=none",))])[0].grad_fn
+
+
+def test_every_finalist_refused_ends_the_derivation_with_the_reason(tmp_path, monkeypatch):
+    """As in several processes, which cannot share the minibatches of a module."""
+    monkeypatch.chdir(tmp_path)
+    found = enas.search_module(Wrapping, PAIRS, PAIRS, **WRAPPED, **SIZES)
+    before = (found.folder / "results.json").read_text()
+    divide = ModuleTask.divide
+    monkeypatch.setattr(ModuleTask, "divide", lambda *given: divide(*given) if given[2] != BATCH else tiny.refuse())
+    with tiny.refused("no finalist has a score; the last one: "):
+        found.derive(derive_finalists=2, derive_shortlist=2, derive_rung_epoch=1)
+    assert (found.folder / "results.json").read_text() == before

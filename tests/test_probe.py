@@ -1,6 +1,8 @@
 """What a run chooses for the machine it is on, and that choosing changes nothing else."""
 
 import copy
+import itertools
+import json
 import time
 from types import SimpleNamespace
 
@@ -8,7 +10,8 @@ import pytest
 import tiny
 import torch
 
-from enas.runs import opening
+from enas.rnn.cell import RNNCell
+from enas.runs import opening, run
 from enas.runs.commands import execute
 from enas.search import precision, probe
 from enas.search.trainer import Trainer
@@ -162,7 +165,22 @@ def test_runs_that_are_compared_have_the_precision_of_the_search(tmp_path, monke
     short = {"load_path": str(folder), "max_epoch": 1, "num_threads": 1}
     execute(mode="train_scratch", log_dir="compared", compare_with=["random"], **short)
     node_removal(mode="train_scratch", log_dir="removed", **short)
-    runs = [*(tmp_path / "compared").iterdir(), *(tmp_path / "removed").iterdir()]
-    assert len(runs) > 3 and {tiny.params(one)["precision"] for one in runs} == {"bfloat16"}
-    execute(mode="train_scratch", log_dir="alone", **short)
+    (tmp_path / "compare.py").write_text("compare_with = ['random']\n")
+    run.train_scratch(log_dir="by_preset", config="compare.py", **short)
+    (folder / "params.json").write_text(json.dumps({**tiny.params(folder), "compare_with": ["random"]}))
+    run.train_scratch(log_dir="by_search", **short)
+    runs = [one for name in ("compared", "removed", "by_preset", "by_search") for one in (tmp_path / name).iterdir()]
+    assert len(runs) > 7 and {tiny.params(one)["precision"] for one in runs} == {"bfloat16"}
+    run.train_scratch(log_dir="alone", **short, compare_with=[])
     assert tiny.params(tiny.only_run(tmp_path / "alone"))["precision"] == "float32"
+
+
+def test_variants_without_a_search_have_one_precision(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    chosen = itertools.cycle([("bfloat16", "now"), ("float32", "then")])
+    monkeypatch.setattr(opening, "choose_precision", lambda *_: next(chosen))
+    (tmp_path / "cell.json").write_text(RNNCell(("tanh", "ReLU", "sigmoid"), (0, 1)).to_json())
+    given = tiny.settings(tmp_path, num_blocks=3, max_epoch=1, num_threads=1, log_dir="runs")
+    del given["precision"]
+    node_removal(mode="train_scratch", dag_path="cell.json", **given)
+    assert {tiny.params(one)["precision"] for one in (tmp_path / "runs").iterdir()} == {"float32"}

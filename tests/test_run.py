@@ -1,10 +1,13 @@
 """From settings to a run folder and back: which run is taken, and what derive does."""
 
+import errno
 import json
 import math
 import multiprocessing
+import os
 import re
 import shutil
+import stat
 from contextlib import ExitStack
 
 import pytest
@@ -165,7 +168,8 @@ def test_a_new_run_is_locked_before_the_trials_of_its_machine(tmp_path, monkeypa
 
 def test_of_several_processes_that_begin_one_name_at_once_one_begins_it(tmp_path):
     """The others neither take its folder for a dead one, nor make one of another name."""
-    config, start = Config(log_dir=str(tmp_path), name="mine"), multiprocessing.get_context("fork").Barrier(4)
+    start = multiprocessing.get_context("fork").Barrier(4, timeout=30)
+    config = Config(log_dir=str(tmp_path), name="mine")
 
     def begin(pipe):
         with ExitStack() as held:
@@ -181,11 +185,61 @@ def test_of_several_processes_that_begin_one_name_at_once_one_begins_it(tmp_path
         each = [multiprocessing.get_context("fork").Process(target=begin, args=(end,)) for _, end in pipes]
         for process in each:
             process.start()
-        said = sorted(end.recv() for end, _ in pipes)
+        said = sorted(end.recv() if end.poll(30) else "nothing" for end, _ in pipes)
         for process in each:
             process.join()
         assert said[-1] == "mine" and all("another process is at work on it" in line for line in said[:-1]), said
         assert [path.name for path in tmp_path.iterdir()] == ["mine"] and (tmp_path / "mine" / "data.json").is_file()
+
+
+@pytest.mark.parametrize("refused", ["open", "flock"])
+def test_two_runs_of_one_second_have_folders_of_their_own_where_a_folder_cannot_be_locked(
+    tmp_path, monkeypatch, refused
+):
+    """Some network disks have no locks, and a folder may be one that its user writes to and cannot read."""
+    owner, config = {"open": run_folder.os, "flock": run_folder.fcntl}[refused], Config(log_dir=str(tmp_path))
+    action = getattr(owner, refused)
+
+    def refuse(place, *rest):
+        if not (place == tmp_path if refused == "open" else stat.S_ISDIR(os.fstat(place).st_mode)):
+            return action(place, *rest)
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    class Blind(type(tmp_path)):
+        """A path that another process makes only after this one has looked."""
+
+        def exists(self, **options):
+            return False
+
+    monkeypatch.setattr(run_folder, "Path", Blind)
+    with monkeypatch.context() as patch, ExitStack() as held:
+        patch.setattr(owner, refused, refuse)
+        made = [run_folder.make_run_folder(config, Identity("names", (), {}), held).name for _ in range(30)]
+        named = config.replace(name="mine")
+        assert run_folder.make_run_folder(named, Identity("names", (), {}), held).name == "mine"
+    (tmp_path / "mine" / "results.json").write_text("{}")
+    with tiny.refused("mine: exists already; give another --name"):
+        run_folder.make_run_folder(named, Identity("names", (), {}), ExitStack())
+    assert len({*made}) == 30 and any(name.endswith("-2") for name in made)
+
+
+@pytest.mark.parametrize(
+    ("function", "right", "wrong"),
+    [
+        (run.resume, "train", "derive"),
+        (run.train_scratch, "train_scratch", "derive"),
+        (run.train_scratch, "train_scratch", "train"),
+        (run.derive, "derive", "test"),
+        (run.test, "test", "derive"),
+    ],
+)
+def test_a_function_of_a_run_takes_no_other_mode(folder, function, right, wrong):
+    """Written down, the mode would be the run's: one of mode derive cannot be opened again."""
+    before = tiny.tree(folder.parent)
+    with tiny.refused(f"mode is '{wrong}', but it is {right} here; leave it out"):
+        function(folder, mode=wrong)
+    assert tiny.tree(folder.parent) == before
+    function(folder, mode=right, max_epoch=3)
 
 
 def test_a_run_without_results_is_a_run(folder, tmp_path):

@@ -798,8 +798,12 @@ def test_no_interval_where_there_can_be_none():
     none = {"seeds": 1, "difference": -1.0, "interval": None, "p": None, "wilcoxon": None}
     assert paired([1.0], [2.0]) == none
     assert paired([1.0, 1.0], [2.0, 2.0]) == {**none, "seeds": 2}
-    equal = paired([0.1] * 10, [0.3] * 10)  # to rounding
-    assert {**equal, "difference": -0.2} == {**none, "seeds": 10, "difference": -0.2}
+    ours, theirs = [0.1, 0.2, 0.3, 0.7] * 3, [0.3, 0.4, 0.5, 0.9] * 3
+    assert len({*np.subtract(ours, theirs)}) > 1
+    equal = paired(ours, theirs)  # to rounding
+    assert {**equal, "difference": -0.2} == {**none, "seeds": 12, "difference": -0.2}
+    tiniest = paired([0.1 + 0.2] * 10, [0.3] * 10)
+    assert 0 < tiniest["difference"] < 1e-15 and tiniest["p"] == 1.0
     expected = paired([0.1] * 10, [0.3] * 10, 0.05, 16)  # with an expectation, which has an error
     assert expected["p"] == pytest.approx(2 * scipy.stats.t.sf(4, 15)) and expected["wilcoxon"] is None
     found = paired([1.0, math.nan, 2.0], [0.0, 0.0, 0.0])

@@ -151,7 +151,7 @@ def refused(folder, name="own"):
 
 def test_a_folder_of_images_is_no_text(tmp_path):
     (tmp_path / "own" / "train" / "cats").mkdir(parents=True)
-    assert refused(tmp_path).endswith("own/train.txt: no such file; for folders of images add --network_type cnn")
+    assert refused(tmp_path).endswith("own/train.txt: no such file; for folders of images give --config small_cnn")
 
 
 @pytest.mark.parametrize(("split", "content", "says"), CONTENTS)

@@ -150,6 +150,7 @@ class ModuleTask(Task):
         if self.steps_per_epoch == 0:
             raise UserError("train has no length; give shared_max_step, the number of minibatches in an epoch")
         self._go_to({"train": [0, 0], "valid": [0, 0]})
+        self.idle_steps = 0  # in a row, whose losses had no gradient although chosen parts are trained
 
     def _go_to(self, places: Mapping[str, Sequence[int]]) -> None:
         self.places = {split: [*place] for split, place in places.items()}
@@ -162,8 +163,17 @@ class ModuleTask(Task):
             with draws:
                 values.append(self._measured(one, batch, "loss", "score"))
         losses, scores = map(torch.stack, zip(*values, strict=True))
-        # Parts that are not trained, or have no parameters, give a loss without a gradient.
+        # A minibatch without targets, or parts that are not trained, give a loss without a gradient.
+        self.idle_steps = 0 if losses.requires_grad or not self._is_trained() else self.idle_steps + 1
+        if self.idle_steps >= self.steps_per_epoch:
+            raise UserError("loss gave numbers without a gradient for an epoch; return the tensor that it computes")
         return losses.mean().requires_grad_(), scores.detach().float().mean()
+
+    def _is_trained(self) -> bool:
+        """Return whether parameters outside of choices, or in the chosen parts, have a gradient."""
+        parts = ((part, part is one.parts[one.chosen]) for one in self.choices.values() for part in one.parts.values())
+        idle = {id(weight) for part, is_chosen in parts if not is_chosen for weight in part.parameters()}
+        return any(weight.requires_grad and id(weight) not in idle for weight in self.model.parameters())
 
     @torch.no_grad()
     def rewards(self, architectures: Sequence[ModuleChoices]) -> Tensor:
@@ -196,9 +206,6 @@ class ModuleTask(Task):
         values = [torch.as_tensor(self.given.functions[name](output, target), device=self.device) for name in names]
         if any(value.dim() for value in values):
             raise UserError(f"{' or '.join(names)} is no single number; return the mean over the minibatch")
-        traced = any(leaf.requires_grad for leaf in tree_leaves(output) if isinstance(leaf, Tensor))
-        if traced and not values[0].requires_grad:
-            raise UserError(f"{names[0]} returns a number without a gradient; return the tensor that it computes")
         return values
 
     def state_dict(self) -> dict[str, Any]:

@@ -127,6 +127,8 @@ def _opened(path: Path) -> Iterator[Image.Image]:
                 raise ValueError(f"{image.width:,} × {image.height:,} pixels of Pillow's mode {image.mode}")
             ImageOps.exif_transpose(image, in_place=True)
             yield image
+    except (UserError, MemoryError):
+        raise
     except Exception as error:
         right = f"replace or remove it; images have 8 bits a channel and at most {MOST_PIXELS:,} pixels"
         raise UserError(f"{path}: is not a readable image ({error}); {right}") from error

@@ -69,7 +69,7 @@ def load_corpus(name: str, *, data_dir: str | Path, vocab_min_count: int = 2, te
     files = {split: folder / f"{split}.txt" for split in SPLITS}
     for path in files.values():
         if not path.exists():
-            images = "; for folders of images add --network_type cnn" if path.with_suffix("").is_dir() else ""
+            images = "; for folders of images give --config small_cnn" if path.with_suffix("").is_dir() else ""
             raise NotFoundError(f"{path}: no such file{images or TEXTS.how_to_get(name, folder.parent)}")
     numbers: defaultdict[str, int] = defaultdict()  # in the order of first appearance
     numbers.default_factory = numbers.__len__

@@ -47,11 +47,13 @@ def make_run_folder(config: Config, identity: Identity, held: ExitStack) -> Path
             if config.name and first.is_dir() and not first.is_symlink() and _is_unbegun(first):
                 with only_user(first):
                     shutil.rmtree(first)
-            if config.name and first.exists():
-                raise UserError(f"{first}: exists already; give another --name, or go on with that run by --load_path")
             others = (first.with_name(f"{first.name}-{number}") for number in itertools.count(2))
-            folder = next(one for one in itertools.chain([first], others) if not one.exists())
-            folder.mkdir()
+            for folder in [first] if config.name else itertools.chain([first], others):
+                with suppress(FileExistsError):
+                    folder.mkdir()
+                    break
+            else:
+                raise UserError(f"{first}: exists already; give another --name, or go on with that run by --load_path")
             held.enter_context(only_user(folder))
     write_json(folder / IDENTITY, vars(identity))
     if launched().size > 1:
@@ -62,13 +64,11 @@ def make_run_folder(config: Config, identity: Identity, held: ExitStack) -> Path
 @contextmanager
 def _alone_in(folder: Path) -> Iterator[None]:
     """Let no other process begin a run in `folder` inside a block, where the file system can lock a folder."""
-    number = os.open(folder, os.O_RDONLY)
-    try:
+    with ExitStack() as held:
         with suppress(OSError):
+            held.callback(os.close, number := os.open(folder, os.O_RDONLY))
             fcntl.flock(number, fcntl.LOCK_EX)
         yield
-    finally:
-        os.close(number)
 
 
 def _is_unbegun(folder: Path) -> bool:

@@ -17,6 +17,7 @@ import shutil
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import redirect_stdout
 from functools import partial
+from numbers import Integral
 from pathlib import Path
 from typing import Any, Self
 
@@ -24,7 +25,7 @@ import torch
 from torch import nn
 
 from enas.choice.problem import GIVEN, Given
-from enas.config import Config, named
+from enas.config import Config, named, with_preset
 from enas.data.dataset_folder import SPLITS
 from enas.data.identity import digest, identity_of
 from enas.data.own import divided, numbered, settings_for, write_dataset
@@ -41,6 +42,7 @@ from enas.search.metric import Metric
 from enas.search.problem import Exported
 from enas.search.ranks import launched, seeded
 from enas.search.record import describe_comparison, flat, format_score
+from enas.search.registry import SPACES
 from enas.search.rungs import halve, rungs_to
 from enas.search.scratch import ScratchTrainer
 from enas.search.trainer import Trainer
@@ -113,6 +115,9 @@ class Run(dict[str, Any]):
 
     def sample(self, num: int, seed: int = 0) -> list[Any]:
         """Return `num` architectures that the controller of a search draws by `seed`."""
+        for name, number in {"num": num, "seed": seed}.items():
+            if not isinstance(number, Integral) or not 0 <= number < 2**63:
+                raise UserError(f"{name} is {number!r}; it must be an integer, at least 0")
         controller = self._controller()
         with torch.no_grad(), seeded(int(seed), torch.device("cpu")):
             return controller.sample(num).architectures
@@ -158,7 +163,8 @@ class Run(dict[str, Any]):
 
 def _checked(architectures: Iterable[Any], needed: type[Architecture]) -> list[Any]:
     """Return a list of architectures; UserError if one is of another type than is `needed`."""
-    some = [*architectures] if isinstance(architectures, Iterable) else [architectures]
+    is_one = isinstance(architectures, str | Mapping) or not isinstance(architectures, Iterable)
+    some = [architectures] if is_one else [*architectures]
     for one in some:
         if not isinstance(one, needed):
             raise UserError(f"{one!r:.60} ({type(one).__name__}) is not {needed.title}, which is needed here")
@@ -188,12 +194,15 @@ def train(
     the settings that the user gave: those without an effect are logged. UserError, here and below, comes with a line
     that names what is wrong and what would be right.
     """
+    _check_new(config, TRAINING)
     if architecture is None and config.mode not in SEARCHES:
         architecture = named_architecture(config)
-    config = config.replace(mode="single") if architecture is not None and config.mode in SEARCHES else config
-    _check_new(config, TRAINING)
-    if architecture is not None and getattr(architecture, "type_name", None) not in config.space.problem().baselines:
-        _checked([architecture], config.space.architecture)
+    elif architecture is not None:
+        config = config.replace(mode="single") if config.mode in SEARCHES else config
+        kinds = {kind for one in SPACES.values() for kind in (one.architecture.type_name, *one.problem().baselines)}
+        foreign = kinds - {*config.space.problem().baselines}
+        if not isinstance(architecture, Architecture) or architecture.type_name in foreign:
+            _checked([architecture], config.space.architecture)
     with open_run(config, architecture=architecture, given=given) as trainer:
         return _finished(trainer, on_epoch)
 
@@ -202,7 +211,7 @@ def _check_new(config: Config, modes: Collection[str]) -> None:
     if config.mode not in modes:
         raise UserError(f"mode is {config.mode}; a new run of this function has mode {' or '.join(modes)}")
     if config.mode in SEARCHES and config.load_path:
-        raise UserError(f"load_path is {config.load_path}, but this makes a new search; enas.load(…).resume() goes on")
+        raise UserError(f"load_path is {config.load_path}, but this begins a new run; enas.load(…).resume() goes on")
 
 
 @quietable
@@ -333,13 +342,20 @@ def train_scratch(load_path: str | Path, on_epoch: Hook = None, **changes: Any) 
     seeds, and its mean is compared.
     """
     folder = find_run({**changes, "load_path": load_path}, SEARCHES)
-    others = changes.get("compare_with", saved_config(folder).compare_with)
-    config = config_for_scratch(folder, changes, is_compared=bool(others))
+    others = with_preset(changes).get("compare_with", saved_config(folder).compare_with)
+    config = config_for_scratch(folder, _in_mode("train_scratch", changes), is_compared=bool(others))
     _compared(config)  # else refused before anything is trained
     architecture = named_architecture(config) if config.dag_path else architecture_of(folder, **changes)
     baselines = _trained_baselines(config)
     with open_run(config, architecture=architecture) as trainer:
         return _finished(trainer, on_epoch, baselines)
+
+
+def _in_mode(mode: str, changes: Mapping[str, Any]) -> dict[str, Any]:
+    """Return settings to change, with a function's own mode; UserError if they name another."""
+    if (asked := changes.get("mode", mode)) != mode:
+        raise UserError(f"mode is {asked!r}, but it is {mode} here; leave it out")
+    return {**changes, "mode": mode}
 
 
 def _compared(config: Config) -> list[str]:
@@ -373,7 +389,7 @@ def resume(load_path: str | Path, on_epoch: Hook = None, **changes: Any) -> Run:
     """Go on with a run, a search or one architecture from scratch, from its newest checkpoint; return the run."""
     folder = find_run({**changes, "load_path": load_path}, TRAINING)
     saved = saved_config(folder)
-    config = run_config(folder, {"mode": saved.mode, "stop_epoch": 0, **changes})
+    config = run_config(folder, {"stop_epoch": 0, **_in_mode(saved.mode, changes)})
     with open_run(config, folder, given=changes) as trainer:
         trainer.ranks.from_first(lambda: write_json(folder / "params.json", config.to_dict()))
         trainer.logbook.info(f"run {folder}: resumed in epoch {trainer.progress.epoch + 1}")
@@ -390,7 +406,7 @@ def derive(load_path: str | Path, **changes: Any) -> dict[str, Any]:
     The run's architecture so far is one of the candidates, so that a worse one never takes its place.
     """
     folder = find_run({**changes, "load_path": load_path}, SEARCHES)
-    config = run_config(folder, {**changes, "mode": "derive"})
+    config = run_config(folder, _in_mode("derive", changes))
     with open_run(config, folder, given=changes) as trainer:
         known = trainer.progress.architecture
         found = trainer.deriver.shortlist(known and architecture_from_dict(known))
@@ -416,7 +432,7 @@ def test(load_path: str | Path, **changes: Any) -> dict[str, Any]:
     """
     folder = find_run({**changes, "load_path": load_path}, TRAINING)
     dag_path = changes.pop("dag_path", "")
-    config = run_config(folder, {**changes, "mode": "test"})
+    config = run_config(folder, _in_mode("test", changes))
     with open_run(config, folder, given=changes) as trainer:
         task, is_scratch = trainer.task, isinstance(trainer, ScratchTrainer)
         if is_scratch and not dag_path:
@@ -466,8 +482,10 @@ def halved(config: Config, candidates: Sequence[Architecture], note: Callable[[s
             with redirect_stdout(io.StringIO()):
                 results = train_to(config.replace(name=_digest(config, one), stop_epoch=epochs), one)
             scores[one] = results[f"validation_{metric.name}"]
-            if "trouble" in results:
-                note(f"{json.dumps(one.to_dict())}: {results['trouble']}")
+            if trouble := results.get("trouble"):
+                note(f"{json.dumps(one.to_dict())}: {trouble}")
+        if trouble and all(map(math.isnan, scores.values())):
+            raise UserError(f"no finalist has a score; the last one: {trouble}")
         best = f"best validation {metric.name} {format_score(scores[ordered(scores, metric)[0]])}"
         note(f"rung to epoch {epochs} from scratch: {len(left)} finalists, {best}")
         return scores

@@ -142,5 +142,6 @@ def convert(string: Sequence[str], source: str, target: str = "json") -> str:
     text = " ".join(string)
     if source == "json" and text.endswith(".json"):
         return write_architecture(Architecture.load(text), target)
-    read = sys.stdin.read() if text == "-" and sys.stdin else text  # closed, it is None
-    return write_architecture(read_architecture(read, source), target)
+    if text == "-" and sys.stdin is None:
+        raise UserError("standard input is closed; pipe the text into the command, or give its words")
+    return write_architecture(read_architecture(sys.stdin.read() if text == "-" else text, source), target)
