@@ -30,6 +30,7 @@ from enas.cnn.folder import LAYOUT, read_image
 from enas.cnn.images import ROTATIONS, load_images, stratified_choice
 from enas.data import builtin
 from enas.data.builtin import SPLITS
+from enas.errors import NotFoundError
 from enas.guard import guarded
 
 
@@ -266,6 +267,13 @@ def test_formats(tmp_path, suffix):
     write(tmp_path / f"image{suffix}", image)
     difference = abs(read_image(tmp_path / f"image{suffix}").astype(int) - image.transpose(2, 0, 1))
     assert difference.max() <= (0 if suffix.lower() in (".png", ".bmp") else 10)
+
+
+def test_an_image_that_cannot_be_opened_is_no_unreadable_image(tmp_path):
+    """Whoever scores candidates stops at a file that is gone, and goes on after a candidate without a score."""
+    with pytest.raises(NotFoundError) as caught:
+        read_image(tmp_path / "gone.png")
+    assert str(caught.value).count("gone.png") == 1 and isinstance(caught.value.__cause__, FileNotFoundError)
 
 
 @pytest.mark.parametrize(
