@@ -52,9 +52,10 @@ def _number(code: str, **variables: str) -> int:
     reason="this system does not give huge pages to those who ask, and to them alone",
 )
 def test_large_tensors_lie_in_huge_pages_unless_the_user_says_otherwise():
-    if _number(KILOBYTES, THP_MEM_ALLOC_ENABLE="1") < 2 * 1024:
+    by_default = _number(KILOBYTES)
+    if by_default < 2 * 1024 and _number(KILOBYTES, THP_MEM_ALLOC_ENABLE="1") < 2 * 1024:
         pytest.skip("the system has no huge pages left")
-    assert _number(KILOBYTES) > 2 * 1024  # that there are fewer than the tensor's is the system's to decide
+    assert by_default > 2 * 1024  # that there are fewer than the tensor's is the system's to decide
     assert _number(KILOBYTES, THP_MEM_ALLOC_ENABLE="0") < 2 * 1024
 
 
@@ -64,7 +65,3 @@ def test_freed_memory_is_kept_unless_the_user_says_otherwise():
     assert _number(FAULTS) < pages / 10
     assert _number(FAULTS, MALLOC_TRIM_THRESHOLD_="131072") > pages / 2
     assert _number(FAULTS, GLIBC_TUNABLES="glibc.malloc.trim_threshold=131072") > pages / 2
-
-
-def test_importing_the_package_changes_nothing():
-    assert _number("import os, enas, enas.runs.run; print(int('THP_MEM_ALLOC_ENABLE' in os.environ))") == 0

@@ -117,8 +117,9 @@ def test_a_mutation_still_has_its_place(mutation):
 
 
 @pytest.mark.slow
-def test_a_search_survives_a_kill_and_a_damaged_checkpoint(tmp_path):
+def test_a_search_survives_a_kill_and_a_damaged_checkpoint(tmp_path, monkeypatch):
     """One trial; the figures of all of them are in benchmarks/RESULTS.md."""
+    monkeypatch.setenv("PATH", "")  # the processes find no Graphviz, which would take most of their time
     fault = Fault("search", "flip", "shared step", 25)
     outcome = resuming.trial(fault, tmp_path, resuming.undisturbed("search", tmp_path / "undisturbed"))
     assert outcome.problem == "" and outcome.steps_lost <= 2 * resuming.STEPS_BETWEEN_CHECKPOINTS
