@@ -215,7 +215,7 @@ class _Evaluation:
             raise UserError(f"{self.timed.path}: no training has a time, so that no control can have as much")
         epochs = seconds / self.timed.seconds * last + cost_to_the_end(trained, self.rungs)
         if method == "random_budget":
-            return int(epochs / last)
+            return math.ceil(epochs / last)  # rounded in favour of the control
         return next(num for num in itertools.count(1) if cost_to_the_end(num + 1, self.rungs) > epochs)
 
     def _read_table(self) -> None:
