@@ -12,8 +12,8 @@ import shlex
 import shutil
 import subprocess
 import sys
+from collections import Counter
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -42,6 +42,7 @@ from enas.studies.sweep import Runs
 from enas.terminal import LOGGER, progress_bar
 
 CELL = RNNCell(("tanh", "ReLU", "identity", "tanh"), (0, 0, 1))
+MICRO = tiny.ROOT / "configs" / "architectures" / "enas_micro.json"
 TEXTS = ["a b c d e f", "b c d e", "c d e f a b"] * 8
 SHORT = {"max_epoch": 1, "shared_max_step": 3, "controller_max_step": 2}
 
@@ -575,6 +576,9 @@ def test_training_an_architecture_is_no_derivation_and_takes_an_architecture_of_
     for other in (network, cell.to_json(), cell.to_dict()):
         with tiny.refused("is not a recurrent cell, which is needed here"):
             enas.train(Config(**settings), other)
+    normal = architecture_from_dict(json.loads(MICRO.read_text())).normal
+    with tiny.refused("(MicroCell) is not a micro network, which is needed here"):
+        enas.train(Config(network_type="cnn", cnn_space="micro"), normal)
     assert not (tmp_path / "logs").exists()
 
 
@@ -590,8 +594,10 @@ def test_what_is_scored_is_of_the_space(trained):
         searched.score(cell.to_json())
     with tiny.refused("(dict) is not a recurrent cell"):
         searched.score(cell.to_dict())
+    sampled = searched.sample(3, 1)
+    assert searched.score(Counter(sampled)) == searched.score(dict.fromkeys(sampled))
     for name, wrong in [("num", -1), ("num", 1.5), ("seed", 1.7), ("seed", "x"), ("seed", 2**63)]:
-        with tiny.refused(f"{name} is {wrong!r}; it must be an integer, at least 0"):
+        with tiny.refused(f"{name} is {wrong!r}; it must be an integer, at least 0 and below 2**63"):
             searched.sample(**{"num": 1, "seed": 1, name: wrong})
 
 
@@ -599,7 +605,7 @@ def test_a_baseline_of_an_own_space_may_have_any_name(tmp_path):
     """A space may have several baselines of one class."""
     with tiny.registering():
         space = SPACES["rnn"]
-        makers = {f"lstm_{size}": partial(LSTMBaseline, size) for size in (3, 5)}
+        makers = {f"lstm_{size}": lambda config, size=size: LSTMBaseline(size) for size in (3, 5)}
         problem = replace(space.problem(), baselines=makers)
         SPACES["rnn"] = replace(space, problem=lambda: problem)
         found = enas.train(Config(**tiny.settings(tmp_path, max_epoch=1)), LSTMBaseline(5))

@@ -736,7 +736,7 @@ def test_losses_without_a_gradient_are_refused_after_an_epoch(tmp_path, monkeypa
     """They would train nothing, and end well."""
     monkeypatch.chdir(tmp_path)
     measures = {**WRAPPED, "loss": lambda *both: cut(WRAPPED["loss"](*both))}
-    with tiny.refused("loss gave numbers without a gradient for an epoch; return the tensor that it computes"):
+    with tiny.refused(DETACHED):
         enas.search_module(Wrapping, PAIRS, PAIRS, **measures, num_gpu=0)
 
 
@@ -760,13 +760,68 @@ def test_single_losses_without_a_gradient_and_gradients_while_scoring_are_allowe
     assert found["epoch"] == 3
 
 
-def test_an_epoch_of_parts_without_parameters_is_no_error():
-    given = Given(
-        lambda: enas.Choice(none=nn.Identity(), linear=nn.Linear(3, 3)), {"train": PAIRS, "valid": PAIRS}, **MEASURES
-    )
-    task = ModuleTask(Config(network_type="module"), given, torch.device("cpu"), None)
+def task_of(make, **measures):
+    given = Given(make, {"train": PAIRS, "valid": PAIRS}, **{**MEASURES, **measures})
+    return ModuleTask(Config(network_type="module"), given, torch.device("cpu"), None)
+
+
+NONE, LINEAR = ModuleChoices(("=none",)), ModuleChoices(("=linear",))
+DETACHED = "loss gave numbers without a gradient for an epoch; return the tensor that it computes"
+
+
+def none_or_linear():
+    return enas.Choice(none=nn.Identity(), linear=nn.Linear(3, 3))
+
+
+def tied():
+    made = enas.Choice(linear=nn.Linear(3, 3), other=nn.Sequential(nn.Linear(3, 3), nn.ReLU()))
+    made.parts["other"][0] = made.parts["linear"]
+    return made
+
+
+def test_epochs_of_parts_without_parameters_are_no_error():
+    task = task_of(none_or_linear)
     for _ in range(2 * len(PAIRS)):
-        assert not task.shared_loss([ModuleChoices(("=none",))])[0].grad_fn
+        assert not task.shared_loss([NONE])[0].grad_fn
+
+
+def test_once_a_loss_had_a_gradient_epochs_without_one_are_no_error():
+    """As of a backbone that is not trained, when the policy prefers a part without parameters."""
+
+    class Frozen(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.backbone, self.choice = nn.Linear(3, 3), none_or_linear()
+
+        def forward(self, x):
+            with torch.no_grad():
+                x = self.backbone(x)
+            return self.choice(x)
+
+    task = task_of(Frozen)
+    none, linear = (ModuleChoices((f"choice{one.chosen[0]}",)) for one in (NONE, LINEAR))
+    for one in (linear, *[none] * 3 * len(PAIRS)):
+        task.shared_loss([one])
+    assert task_of(Frozen).shared_loss([none])[0].grad_fn is None
+
+
+@pytest.mark.parametrize(("make", "sampled"), [(none_or_linear, [NONE, LINEAR]), (tied, [LINEAR])])
+def test_only_steps_that_should_train_count(make, sampled):
+    task = task_of(make, loss=lambda *both: F.cross_entropy(*both).detach())
+    steps = [one for _ in PAIRS for one in sampled]
+    for one in steps[:-1]:
+        task.shared_loss([one])
+    with tiny.refused(DETACHED):
+        task.shared_loss([steps[-1]])
+
+
+def test_trials_of_the_machine_do_not_count():
+    """They repeat the first step, whose minibatch may have no targets."""
+    task = task_of(none_or_linear, loss=lambda *both: F.cross_entropy(*both).detach())
+    before = task.state_dict()
+    for _ in range(5):
+        task.shared_loss([LINEAR])
+        task.load_state_dict(before)
 
 
 def test_every_finalist_refused_ends_the_derivation_with_the_reason(tmp_path, monkeypatch):

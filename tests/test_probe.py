@@ -180,7 +180,6 @@ def test_variants_without_a_search_have_one_precision(tmp_path, monkeypatch):
     chosen = itertools.cycle([("bfloat16", "now"), ("float32", "then")])
     monkeypatch.setattr(opening, "choose_precision", lambda *_: next(chosen))
     (tmp_path / "cell.json").write_text(RNNCell(("tanh", "ReLU", "sigmoid"), (0, 1)).to_json())
-    given = tiny.settings(tmp_path, num_blocks=3, max_epoch=1, num_threads=1, log_dir="runs")
-    del given["precision"]
+    given = tiny.settings(tmp_path, num_blocks=3, max_epoch=1, num_threads=1, log_dir="runs", precision="auto")
     node_removal(mode="train_scratch", dag_path="cell.json", **given)
     assert {tiny.params(one)["precision"] for one in (tmp_path / "runs").iterdir()} == {"float32"}

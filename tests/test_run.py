@@ -258,6 +258,26 @@ def test_methods_take_a_preset(folder):
     assert Config(max_epoch=7).replace(config=str(folder.parent / "more.py")).max_epoch == 3
 
 
+def test_a_rung_at_which_all_diverge_leaves_the_choice_of_the_rung_before(monkeypatch, tmp_path):
+    cells = [
+        RNNCell((name, other), (0,)) for name in ("tanh", "ReLU", "sigmoid") for other in ("tanh", "ReLU", "sigmoid")
+    ]
+    scores, said = {one: float(number) for number, one in enumerate(cells)}, []
+
+    def trained(config, one):
+        diverged = {"trouble": "training diverged"} if config.stop_epoch > last else {}
+        return {"validation_perplexity": math.nan if diverged else -scores[one], **diverged}
+
+    monkeypatch.setattr(run, "train_to", trained)
+    config = Config(**tiny.settings(tmp_path, max_epoch=3))
+    last = 1
+    assert run.halved(config, cells, said.append) == cells[-1]
+    assert len([line for line in said if line.endswith(": training diverged")]) == 3
+    last = 0
+    with tiny.refused("no finalist has a score; the last one: training diverged"):
+        run.halved(config, cells)
+
+
 def test_a_training_without_a_finite_validation_scores_nan(monkeypatch):
     monkeypatch.setattr(run, "train", lambda config, architecture: {"validation_perplexity": None})
     assert math.isnan(run.train_to(Config(), RNNCell(("tanh",), ()))["validation_perplexity"])

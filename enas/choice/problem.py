@@ -1,5 +1,6 @@
 """A choice among parts of a module, and the search over the choices of a module given in Python."""
 
+import math
 import random
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import chain, islice
@@ -150,11 +151,12 @@ class ModuleTask(Task):
         if self.steps_per_epoch == 0:
             raise UserError("train has no length; give shared_max_step, the number of minibatches in an epoch")
         self._go_to({"train": [0, 0], "valid": [0, 0]})
-        self.idle_steps = 0  # in a row, whose losses had no gradient although chosen parts are trained
 
     def _go_to(self, places: Mapping[str, Sequence[int]]) -> None:
         self.places = {split: [*place] for split, place in places.items()}
         self.batches = {name: endless(self.given.splits[name], self.seed, self.places[name]) for name in places}
+        # Steps that trained nothing, from the beginning of a search to the first loss with a gradient.
+        self.idle_steps = -math.inf if any(places["train"]) or not self.choices else 0
 
     def shared_loss(self, architectures: Sequence[ModuleChoices]) -> tuple[Tensor, Tensor]:
         self.model.train()
@@ -164,16 +166,16 @@ class ModuleTask(Task):
                 values.append(self._measured(one, batch, "loss", "score"))
         losses, scores = map(torch.stack, zip(*values, strict=True))
         # A minibatch without targets, or parts that are not trained, give a loss without a gradient.
-        self.idle_steps = 0 if losses.requires_grad or not self._is_trained() else self.idle_steps + 1
+        self.idle_steps = -math.inf if losses.requires_grad else self.idle_steps + self._is_trained(self.model)
         if self.idle_steps >= self.steps_per_epoch:
             raise UserError("loss gave numbers without a gradient for an epoch; return the tensor that it computes")
         return losses.mean().requires_grad_(), scores.detach().float().mean()
 
-    def _is_trained(self) -> bool:
-        """Return whether parameters outside of choices, or in the chosen parts, have a gradient."""
-        parts = ((part, part is one.parts[one.chosen]) for one in self.choices.values() for part in one.parts.values())
-        idle = {id(weight) for part, is_chosen in parts if not is_chosen for weight in part.parameters()}
-        return any(weight.requires_grad and id(weight) not in idle for weight in self.model.parameters())
+    def _is_trained(self, module: nn.Module) -> bool:
+        """Return whether a module has parameters with a gradient that are not in other parts than the chosen ones."""
+        inner = [module.parts[module.chosen]] if isinstance(module, Choice) else module.children()
+        own = any(weight.requires_grad for weight in module.parameters(recurse=False))
+        return own or any(map(self._is_trained, inner))
 
     @torch.no_grad()
     def rewards(self, architectures: Sequence[ModuleChoices]) -> Tensor:

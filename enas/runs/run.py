@@ -42,7 +42,6 @@ from enas.search.metric import Metric
 from enas.search.problem import Exported
 from enas.search.ranks import launched, seeded
 from enas.search.record import describe_comparison, flat, format_score
-from enas.search.registry import SPACES
 from enas.search.rungs import halve, rungs_to
 from enas.search.scratch import ScratchTrainer
 from enas.search.trainer import Trainer
@@ -117,7 +116,7 @@ class Run(dict[str, Any]):
         """Return `num` architectures that the controller of a search draws by `seed`."""
         for name, number in {"num": num, "seed": seed}.items():
             if not isinstance(number, Integral) or not 0 <= number < 2**63:
-                raise UserError(f"{name} is {number!r}; it must be an integer, at least 0")
+                raise UserError(f"{name} is {number!r}; it must be an integer, at least 0 and below 2**63")
         controller = self._controller()
         with torch.no_grad(), seeded(int(seed), torch.device("cpu")):
             return controller.sample(num).architectures
@@ -163,8 +162,8 @@ class Run(dict[str, Any]):
 
 def _checked(architectures: Iterable[Any], needed: type[Architecture]) -> list[Any]:
     """Return a list of architectures; UserError if one is of another type than is `needed`."""
-    is_one = isinstance(architectures, str | Mapping) or not isinstance(architectures, Iterable)
-    some = [architectures] if is_one else [*architectures]
+    is_one = isinstance(architectures, str) or (isinstance(architectures, Mapping) and "type" in architectures)
+    some = [*architectures] if isinstance(architectures, Iterable) and not is_one else [architectures]
     for one in some:
         if not isinstance(one, needed):
             raise UserError(f"{one!r:.60} ({type(one).__name__}) is not {needed.title}, which is needed here")
@@ -199,10 +198,9 @@ def train(
         architecture = named_architecture(config)
     elif architecture is not None:
         config = config.replace(mode="single") if config.mode in SEARCHES else config
-        kinds = {kind for one in SPACES.values() for kind in (one.architecture.type_name, *one.problem().baselines)}
-        foreign = kinds - {*config.space.problem().baselines}
-        if not isinstance(architecture, Architecture) or architecture.type_name in foreign:
-            _checked([architecture], config.space.architecture)
+        needed, makers = config.space.architecture, config.space.problem().baselines.values()
+        if not isinstance(architecture, needed) and type(architecture) not in {type(make(config)) for make in makers}:
+            _checked([architecture], needed)
     with open_run(config, architecture=architecture, given=given) as trainer:
         return _finished(trainer, on_epoch)
 
@@ -342,7 +340,7 @@ def train_scratch(load_path: str | Path, on_epoch: Hook = None, **changes: Any) 
     seeds, and its mean is compared.
     """
     folder = find_run({**changes, "load_path": load_path}, SEARCHES)
-    others = with_preset(changes).get("compare_with", saved_config(folder).compare_with)
+    others = with_preset(_in_mode("train_scratch", changes)).get("compare_with", saved_config(folder).compare_with)
     config = config_for_scratch(folder, _in_mode("train_scratch", changes), is_compared=bool(others))
     _compared(config)  # else refused before anything is trained
     architecture = named_architecture(config) if config.dag_path else architecture_of(folder, **changes)
@@ -484,7 +482,7 @@ def halved(config: Config, candidates: Sequence[Architecture], note: Callable[[s
             scores[one] = results[f"validation_{metric.name}"]
             if trouble := results.get("trouble"):
                 note(f"{json.dumps(one.to_dict())}: {trouble}")
-        if trouble and all(map(math.isnan, scores.values())):
+        if trouble and epochs == rungs_to(config.max_epoch)[0] and all(map(math.isnan, scores.values())):
             raise UserError(f"no finalist has a score; the last one: {trouble}")
         best = f"best validation {metric.name} {format_score(scores[ordered(scores, metric)[0]])}"
         note(f"rung to epoch {epochs} from scratch: {len(left)} finalists, {best}")

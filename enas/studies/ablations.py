@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from enas.config import Config, effect_notes, named, with_preset, without_effect
+from enas.config import Config, effect_notes, named, without_effect
 from enas.data.identity import identity_of
 from enas.errors import UserError
 from enas.files import atomic_write, finite, read_json, reading, write_json
@@ -83,8 +83,9 @@ class Study:
             print("no effect in mode train_scratch: max_batches; --max_epoch and --shared_max_step shorten it")
         changes = {name: value for name, value in settings.items() if name not in ("mode", "dag_path", "load_path")}
         if is_trained and dag_path and not settings.get("load_path"):
-            # Variants are compared, so that none may choose a precision of its own.
-            folder, self.config = None, Config(**{"precision": "float32", **with_preset(settings)})
+            folder, self.config = None, Config(**settings)
+            if self.config.precision == "auto":  # each variant would choose for itself, and they are compared
+                self.config = self.config.replace(precision="float32")
             run_folder.say(effect_notes(changes, self.config))
         else:
             folder = run_folder.find_run(settings, SEARCHES)
