@@ -339,9 +339,9 @@ def train_scratch(load_path: str | Path, on_epoch: Hook = None, **changes: Any) 
     are trained first, as runs of their own, which the same call takes over. A baseline named n times trains with n
     seeds, and its mean is compared.
     """
-    folder = find_run({**changes, "load_path": load_path}, SEARCHES)
-    others = with_preset(_in_mode("train_scratch", changes)).get("compare_with", saved_config(folder).compare_with)
-    config = config_for_scratch(folder, _in_mode("train_scratch", changes), is_compared=bool(others))
+    folder, changes = find_run({**changes, "load_path": load_path}, SEARCHES), _in_mode("train_scratch", changes)
+    others = with_preset(changes).get("compare_with", saved_config(folder).compare_with)
+    config = config_for_scratch(folder, changes, is_compared=bool(others))
     _compared(config)  # else refused before anything is trained
     architecture = named_architecture(config) if config.dag_path else architecture_of(folder, **changes)
     baselines = _trained_baselines(config)
@@ -482,7 +482,7 @@ def halved(config: Config, candidates: Sequence[Architecture], note: Callable[[s
             scores[one] = results[f"validation_{metric.name}"]
             if trouble := results.get("trouble"):
                 note(f"{json.dumps(one.to_dict())}: {trouble}")
-        if trouble and epochs == rungs_to(config.max_epoch)[0] and all(map(math.isnan, scores.values())):
+        if trouble and len(left) == len(candidates) and all(map(math.isnan, scores.values())):
             raise UserError(f"no finalist has a score; the last one: {trouble}")
         best = f"best validation {metric.name} {format_score(scores[ordered(scores, metric)[0]])}"
         note(f"rung to epoch {epochs} from scratch: {len(left)} finalists, {best}")
