@@ -125,11 +125,7 @@ COMMANDS = {
         action="enas.data.download:install",
         flags={
             "dataset": _flag(f"dataset to install: {', '.join([*CATALOGUE, *ALIASES])}"),
-            "--from": _flag(
-                "a copy of the published archive, as a file or another URL; for ptb any archive",
-                dest="source",
-                metavar="FILE_OR_URL",
-            ),
+            "--from": _flag("a copy of the archive, file or URL; for ptb any archive", dest="source", metavar="FILE"),
             "--data_dir": _flag("folder of all datasets (default: data)", metavar="DIR"),
         },
         says="{}",
@@ -141,8 +137,7 @@ COMMANDS = {
             "--from": _flag("format of STRING (required)", dest="source", required=True, choices=FORMATS),
             "--to": _flag("format to print (default: json)", dest="target", choices=FORMATS),
             "string": _flag(
-                "the architecture, in one argument or several; - reads standard input; with --from json, a name that "
-                "ends in .json reads that file",
+                "the architecture, in one or several arguments; - reads standard input, and NAME.json a file of json",
                 nargs="+",
                 metavar="STRING",
             ),

@@ -208,7 +208,8 @@ class Config:
 def _registered(reward: Any) -> str:
     """Register a reward function by its name, and return that; UserError if the name is another function's."""
     name = getattr(reward, "__name__", type(reward).__name__)
-    known = getattr(REWARDS.get(name), "args", (reward,))[0]
+    entry = REWARDS.get(name)
+    known = entry.args[0] if isinstance(entry, partial) and entry.args else entry or reward
     both = [one if hasattr(one, "__code__") else type(one) for one in (known, reward)]
     old, new = (getattr(one, "__code__", one) for one in both)
     holds = any(getattr(reward, part, None) for part in ("__closure__", "__defaults__", "__self__", "__dict__", "func"))
@@ -304,6 +305,7 @@ def with_preset(given: Mapping[str, Any]) -> dict[str, Any]:
     except UserError as error:
         raise UserError(f"config {name}: {error}") from None
     preset = {key: checked(known[key], value) for key, value in preset.items()}
+    given |= {key: checked(known[key], one) for key, one in given.items() if key in known and key != "reward"}
     values = {key: spec.default for key, spec in known.items()} | preset | given
     space = space_for(values)
     readable, kept = all_settings([space]), {}

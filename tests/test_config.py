@@ -246,6 +246,11 @@ def test_a_preset_that_cannot_be_used_is_refused(tmp_path, preset, flags, says):
         _parse("--config", name, *flags)
 
 
+def test_a_wrong_type_beside_a_preset_is_refused_like_any_other():
+    with tiny.refused("entropy_coeff is 'high'; it must be of type float"):
+        Config(config="small", entropy_coeff="high")
+
+
 # --- settings without an effect ---------------------------------------------------------------------------------------
 
 
@@ -253,6 +258,7 @@ def test_a_preset_that_cannot_be_used_is_refused(tmp_path, preset, flags, says):
     "settings",
     [
         {**CNN, "train_type": "random", "reward_batch_size": 8},  # which ranks candidates
+        {"train_type": "random", "reward": "mine", "reward_c": 9.0, "ppl_square": True},
         {"train_type": "ppo", "controller_hid": 8, "tanh_c": 1.0},
     ],
 )
@@ -331,6 +337,7 @@ EFFECTS: dict[str, tuple[dict, object]] = {
     "derive_shortlist": ({}, 3),
     "scratch_asgd_patience": ({**DIVERGING, "scratch_asgd_patience": 0}, 1),
     "scratch_early_stop": ({**DIVERGING, "scratch_early_stop": 0}, 1),
+    "image_size": ({}, 8),
     "cnn_grad_clip": ({}, 0.01),
     "cnn_operations": ({}, ("sep3x3", "max3x3")),
     "scratch_cnn_dropout": ({}, 0.2),

@@ -307,6 +307,16 @@ def test_a_uniform_baseline_is_uniform_over_functions_whatever_a_search_draws():
         assert run.named_architecture(changed) == run.named_architecture(plain)
 
 
+@pytest.mark.parametrize("changes", [{"train_type": "hardcoded", "architecture": "tree"}, {"train_type": "flexible"}])
+def test_a_uniform_baseline_is_from_the_space_that_is_searched(changes):
+    """It was drawn from all cells of the largest size."""
+    config = Config(num_blocks=4, mode="single", dag_path="random", **changes)
+    space = config.space.problem().space(config)
+    drawn = [run.named_architecture(config.replace(random_seed=seed)) for seed in range(20)]
+    assert all(space.decode(space.encode(one)).canonical() == one.canonical() for one in drawn)
+    assert {one.num_blocks for one in drawn} == ({3, 4} if changes["train_type"] == "flexible" else {4})
+
+
 def test_large_cells_are_drawn_too():
     """Of spaces that no list can hold."""
     rng = random.Random(0)

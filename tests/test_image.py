@@ -432,6 +432,7 @@ def test_a_folder_that_is_no_dataset(tmp_path, spoil, says):
         ("flower", {}, "no such dataset; did you mean flowers?"),
         ("zzz", {}, "no such dataset; for your own images, put folders train, valid, test into"),
         ("cifar", {}, "no such dataset; get it with: python -m enas download cifar10 --data_dir "),
+        ("ptb", {}, "no such dataset; ptb holds text: leave --network_type cnn out"),
         ("file", {}, "file: no such dataset, but a file; for your own images, put folders train, valid, test"),
         *(("cifar10", {"valid_size": n}, f"valid_size is {n}; it must be between 0 and 59") for n in (-1, 60, 5000)),
         ("cifar100", {}, "meta: no such file; get it with: python -m enas download cifar100"),

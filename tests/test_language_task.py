@@ -1,6 +1,7 @@
 """The language task: what it counts, what it carries over, and what it leaves alone."""
 
 import math
+from dataclasses import replace
 from itertools import islice
 
 import pytest
@@ -29,14 +30,16 @@ def make_corpus(vocab_size: int = VOCAB, num_test: int = 23) -> Corpus:
     return Corpus("tiny", vocabulary, train, valid, test)
 
 
-def make_task(corpus: Corpus | None = None, *, model: dict | None = None, **settings) -> LanguageTask:
+def make_task(
+    corpus: Corpus | None = None, *, model: dict | None = None, from_scratch: bool = False, **settings
+) -> LanguageTask:
     """A float64 task; `model` changes its shared parameters, `settings` the task itself."""
     corpus = corpus or make_corpus()
     sizes = {"shared_embed": 4, "shared_hid": 4, "num_blocks": 3, "shared_init_range": 1.0}
     torch.manual_seed(0)
     shared = SharedRNN(len(corpus.vocabulary), SharedRNNConfig(**{**tiny.CALM, **sizes, **(model or {})}))
     config = LanguageTaskConfig(**{"batch_size": BATCH, "shared_rnn_max_length": LENGTH, **settings})
-    return LanguageTask(corpus, tiny.with_large_embeddings(shared.double()), config)
+    return LanguageTask(corpus, tiny.with_large_embeddings(shared.double()), config, from_scratch=from_scratch)
 
 
 def training_batches(task: LanguageTask) -> TrainingBatches:
@@ -124,7 +127,18 @@ def test_rewards_know_nothing_of_dropout_and_leave_the_model_and_its_training_al
     assert all(torch.equal(value, before[name]) for name, value in dropping.model.state_dict().items())
     assert all(parameter.grad is None for parameter in dropping.model.parameters())
     assert torch.equal(dropping._state, carried)
-    assert dropping._train.cursor == LENGTH
+    assert dropping._endless["train"].cursor == LENGTH
+
+
+def test_from_scratch_a_text_may_be_too_short_for_rewards():
+    corpus = replace(make_corpus(), valid=torch.arange(BATCH + 1))
+    with tiny.refused("tiny, valid.txt: 4 tokens are too few"):
+        make_task(corpus)
+    task = make_task(corpus, from_scratch=True)
+    again = make_task(corpus, from_scratch=True)
+    task.shared_loss([CELL])
+    again.load_state_dict(task.state_dict())
+    assert again.evaluate(CELL, "valid") == task.evaluate(CELL, "valid")
 
 
 def test_state_is_carried_from_batch_to_batch_and_zeroed_where_the_text_starts():

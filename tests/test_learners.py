@@ -349,6 +349,17 @@ def test_functions_of_one_name_in_two_places_and_two_lambdas_are_not_either():
             Config(reward=second)
 
 
+def test_a_function_does_not_take_the_name_of_a_registered_reward():
+    def mine(architectures, scores):
+        return scores
+
+    for make in (lambda config: short, functools.partial(lambda reward, config: reward, reward=short)):
+        register_reward("mine", make)
+        with tiny.refused("reward mine: is the name of another function too"):
+            Config(reward=mine)
+        assert REWARDS["mine"] is make
+
+
 def test_a_reward_function_of_a_notebook_is_defined_anew():
     for cell in ("def mine(cells, scores):\n    return scores", "def mine(cells, scores):\n    return -scores"):
         for _ in range(2):

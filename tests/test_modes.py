@@ -538,3 +538,9 @@ def test_settings_that_cannot_be_met(home, tmp_path, capsys, monkeypatch, change
     monkeypatch.chdir(tmp_path)
     base = settings(home, "macro") if "dag_path" in changes else where(home, "macro", load_path=run_of(home, "macro"))
     assert says in tiny.refusal(tiny.flags({**base, **changes}), home, capsys)
+
+
+def test_a_search_needs_images_whose_maps_have_more_than_one_value(tmp_path):
+    """One validation image may be a minibatch of its own, and is normalised by its own statistics."""
+    with tiny.refused("tiny: images have 4 pixels a side; a search needs 5"):
+        execute(**tiny.settings(tmp_path, network_type="cnn", image_size=4))

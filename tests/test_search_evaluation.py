@@ -220,6 +220,26 @@ def test_two_evaluations_do_not_write_one_table(tmp_path):
         table.train([(0, 1)], lambda *_: None)  # nothing is left to write
 
 
+def test_what_another_evaluation_has_trained_meanwhile_is_kept(tmp_path):
+    cells = [RNNCell((name,), ()) for name in ("tanh", "ReLU", "identity")]
+
+    def one_result(tasks, done, _):
+        asked.append([*tasks])
+        for pair in tasks:
+            done(pair, {"validation": float(pair[0]), "test": 2.0, "seconds": 1.0})
+
+    first, second, asked = Table(tmp_path / "cells.json", Config()), Table(tmp_path / "cells.json", Config()), []
+    first.add(cells[:2])
+    second.add(cells[:2])
+    first.train([(0, 1), (1, 1)], one_result)
+    second.add(cells)
+    second.train([(1, 1), (2, 1)], one_result)
+    first.train([(0, 2)], one_result)
+    assert asked == [[(0, 1), (1, 1)], [(2, 1)], [(0, 2)]]
+    latest = Table(tmp_path / "cells.json", Config())
+    assert latest.architectures == cells and sorted(latest.runs) == [(0, 1), (0, 2), (1, 1), (2, 1)]
+
+
 def test_a_table_that_diverged_as_a_whole_is_said(home, tmp_path, capsys):
     """Its file is left to other settings, which may do better."""
     argv = tiny.flags(settings(home, tmp_path, num_truth=2, methods=("search", "uniform")))
@@ -847,6 +867,17 @@ def test_what_an_evaluation_refuses(home, tmp_path, capsys, monkeypatch, changes
         monkeypatch.setitem(sys.modules, package, None)
     argv = tiny.flags(settings(home, tmp_path, **changes))
     assert says in tiny.refusal(argv, tmp_path, capsys, main)
+
+
+def test_trainings_have_as_many_threads_as_searches_if_that_is_said(home, tmp_path):
+    given = settings(home, tmp_path, num_threads=2)
+    with tiny.in_call(search_evaluation._Evaluation, "run", lambda *_: True, tiny.interrupt) as made:
+        for _ in range(2):
+            with pytest.raises(KeyboardInterrupt):
+                evaluate(**given)
+            given.pop("num_threads", 0)
+    own = Config(**config_lines(home / "budget.py")).num_threads
+    assert [(one.search.num_threads, one.budget.num_threads) for (one,) in made] == [(2, 2), (0, own)] != [(2, 2)] * 2
 
 
 def test_what_an_evaluation_sets_itself_is_said(home, tmp_path, capsys):

@@ -6,6 +6,7 @@ Shapes: B batch, C channels, H and W height and width.
 import collections
 from contextlib import ExitStack
 from functools import cache
+from types import SimpleNamespace
 
 import pytest
 import tiny
@@ -23,6 +24,7 @@ from enas.cnn.model import MacroCNN, MicroCNN, SharedMacroCNN, SharedMicroCNN
 from enas.cnn.network import reduction_layers
 from enas.cnn.operation_names import MACRO_OPERATIONS
 from enas.cnn.settings import MacroConfig, MicroCNNConfig, MicroConfig, ScratchCNNConfig
+from enas.cnn.task import VisionTask
 
 CLASSES, BATCH, CHANNELS, LAYERS, BLOCKS = 4, 3, 2, 6, 2
 CHAIN = MacroNetwork(tuple(MACRO_OPERATIONS), ((),) * LAYERS)
@@ -381,19 +383,22 @@ def test_networks_that_do_not_fit_the_shared_model_are_refused():
 
 
 def test_networks_with_parts_that_the_shared_model_lacks_are_refused():
+    def logits(model, network):
+        return VisionTask.logits(SimpleNamespace(model=model), images(), network)
+
     config = {"cnn_num_layers": 3, "cnn_hid": 4, "cnn_operations": ("conv3x3",)}
     few = SharedMacroCNN(3, MacroConfig(**config)).double()
     with tiny.refused("the network has a part, 'sep3x3', that the shared model lacks"):
-        few(images(), MacroNetwork(("conv3x3", "sep3x3", "conv3x3"), ((), (), ())))
+        logits(few, MacroNetwork(("conv3x3", "sep3x3", "conv3x3"), ((), (), ())))
     for skips in (((-1,), (), ()), ((), (-1,), ())):
         with tiny.refused("that the shared model lacks"):
-            few(images(), MacroNetwork(("conv3x3",) * 3, skips))
+            logits(few, MacroNetwork(("conv3x3",) * 3, skips))
     micro = SharedMicroCNN(
         3, MicroConfig(cnn_num_layers=3, cnn_hid=4, cnn_num_blocks=2, cnn_operations=("sep3x3",))
     ).double()
     cell = MicroCell(((0, 1),) * 2, (("sep3x3", "identity"),) * 2)
     with tiny.refused("that the shared model lacks"):
-        micro(images(), MicroNetwork(cell, cell))
+        logits(micro, MicroNetwork(cell, cell))
 
 
 # --- the start --------------------------------------------------------------------------------------------------------

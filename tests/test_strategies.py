@@ -479,6 +479,22 @@ def table(tmp_path):
     return str(made.path)
 
 
+def test_the_skip_penalty_is_a_setting_of_looks_at_a_table_too(table, tmp_path, monkeypatch, capsys):
+    config = Config(network_type="cnn", cnn_num_layers=2, cnn_operations=("conv3x3", "max3x3"))
+    made, space = Table(tmp_path / "nets.json", config), config.space.problem().space(config)
+    made.add(space.decode(row) for row in itertools.product(*map(range, space.sizes)))
+    made.runs = {pair: {**trained(pair[0] / 10), "seconds": 1.0} for pair in made.pairs([1])}
+    made._save()
+    monkeypatch.chdir(tmp_path)
+    words = ["--table", "nets.json", "--strategies", "uniform,enas", "--queries", "20", "--seeds", "2"]
+    with tiny.in_call(MacroController, "__init__", lambda *_: True, lambda: None) as made:
+        assert main([*words, "--cnn_skip_weight", "0.25"]) == 0
+    assert "no effect" not in capsys.readouterr().out
+    assert {config.cnn_skip_weight for _, _, config in made} == {0.25}
+    assert main(["--table", table, *words[2:], "--cnn_skip_weight", "0.25"]) == 0
+    assert "no effect on looks: cnn_skip_weight" in capsys.readouterr().out
+
+
 def test_the_comparison_is_written_tested_and_plotted(table, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     words = ["--table", table, "--queries", "30", "--seeds", "6", "--use", OWN]

@@ -23,7 +23,7 @@ def _divergence(skips: Bernoulli, target: float) -> Tensor:
 
 def skip_penalty(space: MacroSpace, target: float) -> Penalty:
     """Return the function from `Sample.probabilities` to `Sample.penalty`, as a `MacroController` has it."""
-    is_skip = [index > 0 for layer in range(space.num_layers) for index in range(1 + layer)]
+    is_skip = [names[0] == "" for names in space.choices]
 
     def penalty(probabilities: list[Tensor]) -> Tensor:
         none = probabilities[0].new_zeros(len(probabilities[0]), 0)

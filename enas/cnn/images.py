@@ -15,15 +15,14 @@ from enas.cnn.batches import FileImages, Images, MemoryImages, channel_statistic
 from enas.cnn.cifar import LAYOUTS, read_cifar
 from enas.cnn.folder import scan_folder
 from enas.cnn.network import pixels
-from enas.data.builtin import IMAGE_MAKERS
+from enas.data.builtin import IMAGE_MAKERS, MAKERS
 from enas.data.dataset_folder import Kind
-from enas.data.download import ALIASES
+from enas.data.download import ALIASES, TEXTS
 from enas.data.identity import UNKNOWN, Identity, digest_of_files, digest_of_tensors
 from enas.errors import UserError
 
-IMAGES = Kind(
-    own="for your own images, put folders train, valid, test", example="train/", downloads=LAYOUTS, makers=IMAGE_MAKERS
-)
+OTHERS = {one: f"{one} holds text: leave --network_type cnn out" for one in (*MAKERS, *TEXTS)}
+IMAGES = Kind("for your own images, put folders train, valid, test", "train/", LAYOUTS, IMAGE_MAKERS, OTHERS)
 HALF_MEMORY = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2  # bytes
 ROTATIONS = ("0°", "90°", "180°", "270°")
 

@@ -8,8 +8,7 @@ of its own choices, under their names in the shared model, and running averages 
 Shapes: B batch, C channels, H and W height and width.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -101,18 +100,7 @@ class SharedMacroCNN(MacroGraph):
             for reduction in others:
                 reduction.load_state_dict(first.state_dict())
 
-    def forward(self, images: Tensor, network: MacroNetwork) -> Tensor:
-        """As `compute`; UserError also if this model lacks one of the network's operations or skips."""
-        with _lacking():
-            return self.compute(images, network)
-
-
-@contextmanager
-def _lacking() -> Iterator[None]:
-    try:
-        yield
-    except KeyError as error:
-        raise UserError(f"the network has a part, {error}, that the shared model lacks") from None
+    forward = MacroGraph.compute
 
 
 @torch.no_grad()
@@ -248,12 +236,11 @@ class SharedMicroCNN(MicroGraph):
                 operation.load_state_dict(first.setdefault(kind, operation.state_dict()))
 
     def forward(self, images: Tensor, network: MicroNetwork) -> Tensor:
-        """Return the logits [B, classes] of images [B, 3, H, W]; UserError if this model lacks a part of `network`."""
+        """Return the logits [B, classes] of images [B, 3, H, W]; UserError if `network` has more nodes."""
         for name, cell in network.cells.items():
             if (node := cell.nodes[-1]) > self.last_node:
                 raise UserError(f"the {name} cell has node {node}, but the shared model has nodes 2 … {self.last_node}")
-        with _lacking():
-            return self.compute(images, network)[0]
+        return self.compute(images, network)[0]
 
 
 class MicroCNN(MicroGraph):

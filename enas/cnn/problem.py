@@ -44,6 +44,8 @@ def _convolutional(
             kind, model = ScratchVisionTask, make_alone(network, len(images.classes), config[sizes])
         elif len(images.valid) == 0:
             raise UserError("valid_size is 0; a search is rewarded on held-out images, and needs at least 1")
+        elif max(images.train.size) < 5:  # halved twice, a map has one value, too few for the statistics of one image
+            raise UserError(f"{images.name}: images have {max(images.train.size)} pixels a side; a search needs 5")
         else:
             kind, model = VisionTask, make_shared(len(images.classes), config[shared_sizes])
         return kind(images, model.to(device), config[settings.VisionTaskConfig], config.random_seed)

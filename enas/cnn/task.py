@@ -16,6 +16,7 @@ from enas.cnn.macro import MacroNetwork
 from enas.cnn.micro import MicroNetwork
 from enas.cnn.settings import VisionTaskConfig
 from enas.data.builtin import SPLITS
+from enas.errors import UserError
 from enas.search.metric import ACCURACY, LOG_LIKELIHOOD, Metric
 from enas.search.precision import at_least_float32, product_dtype, use
 from enas.search.ranks import BATCH
@@ -90,8 +91,11 @@ class VisionTask(Task):
         return nn.functional.cross_entropy(logits, labels), logits
 
     def logits(self, images: Tensor, network: Network) -> Tensor:
-        """Return the logits [B, C] of images [B, 3, H, W]."""
-        return self.model(images, network)
+        """Return the logits [B, C] of images [B, 3, H, W]; UserError if the shared model lacks a part of `network`."""
+        try:
+            return self.model(images, network)
+        except KeyError as error:
+            raise UserError(f"the network has a part, {error}, that the shared model lacks") from None
 
     @property
     def rank_metric(self) -> Metric:
@@ -143,7 +147,7 @@ class VisionTask(Task):
 
     def state_dict(self) -> dict[str, Any]:
         cursors = {split: {"cursor": images.cursor} for split, images in self._endless.items()}
-        return {"model": self.model.state_dict(), "valid": None, **cursors}
+        return {"model": self.model.state_dict(), **cursors}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.model.load_state_dict(state["model"])

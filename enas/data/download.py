@@ -77,6 +77,7 @@ _DATASETS = (
 )
 CATALOGUE = {dataset.name: dataset for dataset in _DATASETS}
 ALIASES = {"cifar": "cifar10"}
+TEXTS = [one.name for one in _DATASETS if one.files[0].installed == "train.txt"]
 
 
 def install(dataset: str, data_dir: str | Path = "data", source: str | Path | None = None) -> str:

@@ -108,6 +108,6 @@ class LanguageTaskConfig(search.BatchConfig):
     shared_activation_reg: float = setting(0.0, "coefficient of the squared outputs (AR)", at_least=0)
     shared_temporal_activation_reg: float = setting(0.0, "coefficient of the squared state changes (TAR)", at_least=0)
     shared_norm_stabilizer: float = setting(0.0, "coefficient of (norm of a state − a constant)²", at_least=0)
-    reward_c: float = setting(80.0, "reward is this / validation perplexity", above=0, only=search.TRAINED)
-    ppl_square: bool = setting(False, "reward is reward_c / validation perplexity squared", only=search.TRAINED)
+    reward_c: float = setting(80.0, "reward is this / validation perplexity", above=0, only=search.RANKING)
+    ppl_square: bool = setting(False, "reward is reward_c / validation perplexity squared", only=search.RANKING)
     scratch_random_length: bool = setting(True, "from scratch: random lengths of back-propagation", only=FROM_SCRATCH)

@@ -42,8 +42,10 @@ class LanguageTask(Task):
         self.steps_per_epoch = config.shared_max_step or STEPS_PER_EPOCH
         self.test_warm_up = TEST_WARM_UP if from_scratch else 0
         random_length = from_scratch and config.scratch_random_length
-        self._train = self._batches("train", config.batch_size, random_length=random_length)
-        self._valid = self._batches("valid", config.reward_batch_size or config.batch_size, only_whole=True)
+        self._endless = {"train": self._batches("train", config.batch_size, random_length=random_length)}
+        if not from_scratch:  # which has no rewards, and so may have fewer tokens
+            size = config.reward_batch_size or config.batch_size
+            self._endless["valid"] = self._batches("valid", size, only_whole=True)
         self._state: Tensor | None = None
 
     def _begin(self, *, training: bool) -> None:
@@ -58,10 +60,11 @@ class LanguageTask(Task):
     def shared_loss(self, cells: Sequence[RNNCell]) -> tuple[Tensor, Tensor]:
         """Return the mean loss of M cells with regularisers, and their mean cross-entropy, in nats a token."""
         self._begin(training=True)
-        inputs, targets, is_start = next(self._train)
+        batches = self._endless["train"]
+        inputs, targets, is_start = next(batches)
         if self.divided == BATCH:
             inputs, targets = self.ranks.part(inputs, -1), self.ranks.part(targets, -1)
-        if self._train.random_length:  # Merity et al. 2017, section 4.1
+        if batches.random_length:  # Merity et al. 2017, section 4.1
             self.lr_scale = len(targets) / self.config.shared_rnn_max_length
         if is_start or self._state is None or len(self._state) != len(cells):
             self._state = self.model.initial_state(len(cells), inputs.shape[1])
@@ -85,7 +88,7 @@ class LanguageTask(Task):
 
     def rewards(self, cells: Sequence[RNNCell]) -> Tensor:
         self._begin(training=False)
-        inputs, targets, _ = next(self._valid)
+        inputs, targets, _ = next(self._endless["valid"])
         nll, _ = self.model.score(inputs, targets, cells, self.model.initial_state(len(cells), inputs.shape[1]))
         return self.as_rewards((nll / targets.numel()).exp()).float()
 
@@ -119,16 +122,13 @@ class LanguageTask(Task):
         return math.exp(min(mean_loss, 700.0))
 
     def state_dict(self) -> dict[str, Any]:
-        return {
-            "model": self.model.state_dict(),
-            "train": {"cursor": self._train.cursor},
-            "valid": {"cursor": self._valid.cursor},
-            "state": self.ranks.joined(self._state, self.divided),
-        }
+        cursors = {split: {"cursor": batches.cursor} for split, batches in self._endless.items()}
+        return {"model": self.model.state_dict(), "state": self.ranks.joined(self._state, self.divided), **cursors}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.model.load_state_dict(state["model"])
-        self._train.cursor, self._valid.cursor = (int(state[split]["cursor"]) for split in ("train", "valid"))
+        for split, batches in self._endless.items():
+            batches.cursor = int(state[split]["cursor"])
         self._state = None
         # A run may go on in a number of processes that does not divide its states.
         if state["state"] is not None and state["state"].shape[self.divided] % self.ranks.size == 0:

@@ -18,7 +18,7 @@ from torch import Tensor
 from enas.data import builtin
 from enas.data.builtin import SPLITS
 from enas.data.dataset_folder import Kind
-from enas.data.download import CATALOGUE
+from enas.data.download import TEXTS as DOWNLOADS
 from enas.data.identity import Identity, digest_of_tensors
 from enas.errors import NotFoundError, UserError
 from enas.files import opened
@@ -28,7 +28,7 @@ CIFAR = ("cifar", "cifar10", "cifar100")
 TEXTS = Kind(
     own="for text of your own, put train.txt, valid.txt and test.txt",
     example="train.txt",
-    downloads=[name for name, dataset in CATALOGUE.items() if dataset.files[0].installed == "train.txt"],
+    downloads=DOWNLOADS,
     makers=builtin.MAKERS,
     others={one: f"{one} holds images: add --network_type cnn" for one in (*builtin.IMAGE_MAKERS, *CIFAR)},
 )

@@ -36,7 +36,7 @@ from enas.runs.folder import check_same_data, config_for_scratch, find_run, run_
 from enas.runs.opening import ARCHITECTURE, check_data, open_run, read_run, undisturbed
 from enas.search.architecture import Architecture, architecture_from_dict, load_architecture
 from enas.search.checkpoint import Checkpoints
-from enas.search.controllers import Controller
+from enas.search.controllers import Controller, RandomController
 from enas.search.derive import ordered, summary
 from enas.search.metric import Metric
 from enas.search.problem import Exported
@@ -518,11 +518,10 @@ def named_architecture(config: Config) -> Architecture:
 def _baselines(config: Config) -> dict[str, Callable[[Config], Architecture]]:
     """Return the makers of the space's baselines, and of a uniform architecture, by name."""
     problem = config.space.problem()
-    uniform = {"train_type": "random", "uniform_over": "functions"}
 
     def random(config: Config) -> Architecture:
         torch.manual_seed(config.random_seed)
-        return problem.controller(config.replace(**uniform)).sample(1).architectures[0]
+        return RandomController(problem.space(config)).sample(1).architectures[0]
 
     return {**problem.baselines, "random": undisturbed()(random)}
 

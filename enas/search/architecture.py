@@ -14,7 +14,7 @@ from enas.files import parsed, read_text, reading
 from enas.settings import place
 
 CELL_OUTPUTS = ("loose_ends", "all")
-MOST_NODES = 300  # of a cell or network; checks and canonical forms take quadratic time, and recursion
+MOST_NODES = 300  # of a cell or network; checks take quadratic time, canonical forms recursion
 
 # Every architecture class, by the type in its JSON.
 KINDS: dict[str, type["Architecture"]] = {}

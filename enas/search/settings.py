@@ -196,7 +196,7 @@ class ReinforceConfig(Settings):
         """Return the sizes of the updates by `num` architectures: `controller_num_aggregate` each, the rest last."""
         whole, rest = divmod(num, self.controller_num_aggregate)
         sizes = [self.controller_num_aggregate] * whole
-        if rest == 1 and whole and self.baseline == "leave_one_out":
+        if rest == 1 and whole:
             return [*sizes[:-1], sizes[-1] + 1]  # alone, one has nothing to compare with
         return [*sizes, rest] if rest else sizes
 

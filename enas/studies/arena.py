@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from matplotlib.axes import Axes
 
-from enas.config import Config, read_preset, with_preset
+from enas.config import Config, all_settings, read_preset, with_preset
 from enas.errors import UserError, did_you_mean
 from enas.files import atomic_folder, write_json
 from enas.pictures.plots import METHOD_STYLES, SERIES_COLOURS, new_figure, write_figure
@@ -39,10 +39,10 @@ from enas.studies.truth import budget_of, side_by_side
 RESULTS_DIR = Path("analysis_results") / "strategies"
 POINTS = (20, 50, 100, 200, 500, 1000, 2000, 5000)  # numbers of looks after which strategies are compared
 CHANCE = "uniform"  # the strategy with which all others are compared
-SKIPS = {"cnn_skip_target", "cnn_skip_weight"}  # of a controller of macro networks
 PARTS = (ControllerConfig, ReinforceConfig, ControllerOptimConfig)
 # Looks have no epochs, and so no schedule; strategies name their type.
 READ = {one.name for part in PARTS for one in fields(part) if not re.match("controller_(lr_|type)", one.name)}
+READ |= {"cnn_skip_target", "cnn_skip_weight"}  # of a controller of macro networks
 
 
 @undisturbed()
@@ -58,20 +58,20 @@ def compare(**settings: Any) -> dict[str, Any]:
     own = {spec.name for spec in fields(StrategiesConfig)}
     study = StrategiesConfig(**{name: value for name, value in settings.items() if name in own})
     given, run = with_preset({name: value for name, value in settings.items() if name not in own}), ""
-    reads = READ | {"data_dir"} | ({"num_gpu", "derive_max_batches", *SKIPS} if given.get("load_path") else set())
-    kept = {name: one for name, one in given.items() if name in reads}
-    if idle := given.keys() - {*kept, "config", "log_dir", "use", "load_path"}:
-        print(f"no effect on looks: {', '.join(sorted(idle))}")
+    reads = READ | {"data_dir"}
     if given.get("load_path"):
-        run = str(find_run(given, ("train",)))
+        run, reads = str(find_run(given, ("train",))), reads | {"num_gpu", "derive_max_batches"}
         config = saved_config(Path(run))
-        constant = {"controller_lr": config[ControllerOptimConfig].rate(1), "controller_lr_cosine": False}
-        config = config.replace(**constant | kept)
+        usual = {"controller_lr": config[ControllerOptimConfig].rate(1), "controller_lr_cosine": False}
     elif study.table:
-        small = {name: one for name, one in read_preset("small").items() if name in READ}
-        config = open_table(study.table, given.get("data_dir", "data")).config.replace(**{**small, **kept})
+        config = open_table(study.table, given.get("data_dir", "data")).config
+        usual = {name: one for name, one in read_preset("small").items() if name in READ}
     else:
         raise UserError("table is missing; --table names one, or --load_path a run; --help says more")
+    kept = {name: given[name] for name in reads & {*all_settings([config.space])} & {*given}}
+    config = config.replace(**usual | kept)
+    if idle := given.keys() - {*kept, "config", "log_dir", "use", "load_path"}:
+        print(f"no effect on looks: {', '.join(sorted(idle))}")
     source = (json.dumps(config.to_dict()), study.table, run)
     looks, config = _opened(*source)
     names = _names(study, config, looks)

@@ -64,7 +64,8 @@ def evaluate(**settings: Any) -> dict[str, Any]:
         raise UserError(f"methods: space {search.space.name} has no baseline lstm; leave it out")
     if budget.dataset != search.dataset:
         raise UserError(f"budget {evaluation.budget}: trains on {budget.dataset}; the search is on {search.dataset}")
-    return _Evaluation(evaluation, search, budget.replace(data_dir=search.data_dir, num_gpu=search.num_gpu)).run()
+    here = {"data_dir", "num_gpu", *({"num_threads"} & {*settings})}  # a preset's threads are for its own trainings
+    return _Evaluation(evaluation, search, budget.replace(**{name: getattr(search, name) for name in here})).run()
 
 
 class _Evaluation:

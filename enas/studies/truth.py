@@ -95,9 +95,6 @@ class Table:
     def train(self, pairs: Iterable[tuple[int, int]], work: Callable[..., None]) -> None:
         """Train those (row, seed) pairs that are not yet trained, by `side_by_side`; save the file after each."""
         settings = self.config.replace(dag_path="").to_dict()
-        rows = [one.to_dict() for one in self.architectures]
-        left = [pair for pair in pairs if pair not in self.runs]
-        tasks = {(row, seed): (train_from_scratch, settings, rows[row], seed) for row, seed in left}
 
         def done(pair: tuple[int, int], results: dict[str, Any]) -> None:
             self.runs[pair] = _result(**finite(results))  # as it will be read
@@ -105,7 +102,17 @@ class Table:
             if any("trouble" not in self.runs[one] for one in left if one in self.runs):
                 self._save()
 
-        with only_user(self.path, is_file=True) if left else nullcontext():
+        if not (missing := [pair for pair in pairs if pair not in self.runs]):
+            return
+        with only_user(self.path, is_file=True):
+            # Another process may have written the file since it was read.
+            latest, known = Table(self.path, self.config), {*self.architectures}
+            self.architectures += [one for one in latest.architectures if one not in known]
+            rows = {one: row for row, one in enumerate(self.architectures)}
+            self.runs |= {(rows[latest.architectures[row]], seed): one for (row, seed), one in latest.runs.items()}
+            left = [pair for pair in missing if pair not in self.runs]
+            as_json = [one.to_dict() for one in self.architectures]
+            tasks = {pair: (train_from_scratch, settings, as_json[pair[0]], pair[1]) for pair in left}
             work(tasks, done, f"table {self.path.name}")
 
     def _save(self) -> None:
