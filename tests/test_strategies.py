@@ -34,7 +34,7 @@ from enas.strategies.ppo import PPO
 from enas.studies import arena
 from enas.studies.arena import compare, search
 from enas.studies.looks import SharedLooks, TableLooks, open_table
-from enas.studies.settings import STRATEGIES
+from enas.studies.settings import STRATEGY_CHANGES
 from enas.studies.statistics import holm
 from enas.studies.truth import Table
 
@@ -381,7 +381,7 @@ def test_the_controllers_are_those_of_a_search():
     for config, kind in ((Config(), LSTMController), (macro, MacroController)):
         space = config.space.problem().space(config)
         for name, own in (("enas", kind), ("logits", IndependentController), ("uniform", RandomController)):
-            assert type(config.space.problem().controller(config.replace(**STRATEGIES[name]), space)) is own
+            assert type(config.space.problem().controller(config.replace(**STRATEGY_CHANGES[name]), space)) is own
 
 
 # --- the tests --------------------------------------------------------------------------------------------------------

@@ -53,8 +53,8 @@ def check_used(given: object, source: str) -> None:
     """Raise UserError unless the modules that a file names are loaded: no file can load one."""
     names = [str(name) for name in given] if isinstance(given, list | tuple) else []
     if any(_module(name) not in (*LOADED, *sys.modules, _main()) for name in names):
-        place = f"run {Path(source).parent}" if source.endswith("params.json") else source
-        raise UserError(f"{place} uses {', '.join(names)}: give --use {shlex.quote(','.join(names))}")
+        source_name = f"run {Path(source).parent}" if source.endswith("params.json") else source
+        raise UserError(f"{source_name} uses {', '.join(names)}: give --use {shlex.quote(','.join(names))}")
     for name in names:
         LOADED.setdefault(_module(name), "")
 
@@ -98,16 +98,16 @@ def exportable(kind: str, things: Mapping[str, Any], *public: str) -> tuple[dict
     for key, given in things.items():
         thing: Any = pkgutil.resolve_name(given) if isinstance(given, str) else given
         name, module = getattr(thing, "__name__", ""), sys.modules.get(str(getattr(thing, "__module__", "")))
-        place = next((place for place in public if getattr(sys.modules[place], name, None) is thing), "")
+        home = next((home for home in public if getattr(sys.modules[home], name, None) is thing), "")
         if isinstance(given, str) and given.startswith("torch."):
-            place, _, name = given.rpartition(".")
-        elif not place:
+            home, _, name = given.rpartition(".")
+        elif not home:
             if getattr(module, name, None) is not thing or not hasattr(module, "__file__"):
                 right = f"a function at the top of a .py file, def {key}(…): …"
                 raise UserError(f"{kind} {key} is {thing!r:.80}, which cannot be exported; register {right}")
-            place = f"own_{key}"
-            files[f"{place}.py"] = _definitions(module, name)
-        places[key] = f"{place}.{name}"
+            home = f"own_{key}"
+            files[f"{home}.py"] = _definitions(module, name)
+        places[key] = f"{home}.{name}"
     return places, files
 
 

@@ -20,7 +20,7 @@ from enas.runs import run
 from enas.runs.opening import cost_of, read_run, undisturbed
 from enas.search.architecture import architecture_from_dict
 from enas.settings import SEARCHES, USE
-from enas.studies.sweep import Table
+from enas.studies.sweep import Rows
 from enas.terminal import progress_bar
 
 RESULTS_DIR = Path("analysis_results")
@@ -225,9 +225,9 @@ def write_table(path: Path, rows: list[Row]) -> None:
         file.write(text.getvalue().encode())
 
 
-def _shown(study: Study, rows: list[Row]) -> Table:
+def _shown(study: Study, rows: list[Row]) -> Rows:
     """Return the printed table."""
-    table, metric = Table(), study.config.space.metric
+    table, metric = Rows(), study.config.space.metric
     for row in rows:
         shown = {f"{metric.name} of": row["edit"]}
         for split, key in study.keys.items():

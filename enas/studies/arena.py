@@ -31,9 +31,9 @@ from enas.strategies import TRAIN_TYPES
 from enas.strategies.halving import Halving
 from enas.studies.ablations import write_table
 from enas.studies.looks import SharedLooks, open_table
-from enas.studies.settings import STRATEGIES, StrategiesConfig
+from enas.studies.settings import STRATEGY_CHANGES, StrategiesConfig
 from enas.studies.statistics import holm, paired
-from enas.studies.sweep import Table
+from enas.studies.sweep import Rows
 from enas.studies.truth import budget_of, side_by_side
 
 RESULTS_DIR = Path("analysis_results") / "strategies"
@@ -118,10 +118,12 @@ def all_searches(
 
 def _names(study: StrategiesConfig, config: Config, looks: Any) -> list[str]:
     """Return the names of the strategies, `CHANCE` first; UserError if there is no such strategy."""
-    known = [name for name in (*STRATEGIES, *config.space.controllers) if looks.epochs > 1 or name != "halving"]
+    known = [name for name in (*STRATEGY_CHANGES, *config.space.controllers) if looks.epochs > 1 or name != "halving"]
     for name in study.strategies:
         if name not in known:
-            why = "; it needs a table with curves, like cells4" if name in STRATEGIES else did_you_mean(name, known)
+            why = (
+                "; it needs a table with curves, like cells4" if name in STRATEGY_CHANGES else did_you_mean(name, known)
+            )
             raise UserError(f"strategies: {name} is none of {', '.join(known)}{why}")
     return [*dict.fromkeys([CHANCE, *(study.strategies or known)])]
 
@@ -148,7 +150,7 @@ def _searched(source: tuple[str, str, str], call: int, name: str, seed: int, at:
     looks, config = _opened_once(source, call)
     seed_everything(seed)
     looks.begin(seed)
-    changes = {"train_type": config.space.train_types[0]} | STRATEGIES.get(name, {"train_type": name})
+    changes = {"train_type": config.space.train_types[0]} | STRATEGY_CHANGES.get(name, {"train_type": name})
     make: Any = Halving if name == "halving" else config.space.problem().controller
     strategy = make(config.replace(**changes), looks.space)
     strategy.prepare(config)
@@ -207,14 +209,14 @@ def _tested(scores: dict[str, np.ndarray], points: Sequence[int]) -> list[dict[s
     return rows
 
 
-def _shown(rows: Sequence[dict[str, Any]], split: str, decimals: int) -> Table:
+def _shown(rows: Sequence[dict[str, Any]], split: str, decimals: int) -> Rows:
     """Return a table of strategies and numbers of looks."""
     lines, gaps = dict[str, dict[str, Any]](), {f"{row['looks']} looks": "–" for row in rows}
     for row in rows:
         p = "" if row["strategy"] == CHANCE or row["p_holm"] is None else f", p {row['p_holm']:.2g}"
         text = f"{row['mean']:.{decimals}f} ± {row['std']:.{decimals}f}{p}"
         lines.setdefault(row["strategy"], {split: row["strategy"], **gaps})[f"{row['looks']} looks"] = text
-    return Table(lines.values())
+    return Rows(lines.values())
 
 
 def _draw(axes: Axes, at: Sequence[int], scores: dict[str, np.ndarray], label: str) -> None:
@@ -222,7 +224,7 @@ def _draw(axes: Axes, at: Sequence[int], scores: dict[str, np.ndarray], label: s
     shown = [index for index, num in enumerate(at) if num >= min(10, at[-1])]
     numbers = [at[index] for index in shown]
     palette = cycle((METHOD_STYLES[CHANCE][1], *SERIES_COLOURS))  # each strategy has its colour in all figures
-    colours = dict(zip(dict.fromkeys([*STRATEGIES, *TRAIN_TYPES, *scores]), palette, strict=False))
+    colours = dict(zip(dict.fromkeys([*STRATEGY_CHANGES, *TRAIN_TYPES, *scores]), palette, strict=False))
     for name, score in scores.items():
         held, colour = score[:, shown], colours[name]
         if np.isfinite(held).any(0).all():

@@ -27,7 +27,7 @@ from enas.search.derive import ordered
 from enas.search.record import seconds_in
 from enas.search.rungs import cost_to_the_end, rungs_to
 from enas.studies.evaluation_report import BEST, PREFIXES, ranking_figure, report, scores_figure
-from enas.studies.settings import CONTROLS, EXPECTED, LONGER, SEARCHES, TIMED, EvaluationConfig
+from enas.studies.settings import CONTROLS, EXPECTED, LONGER, SEARCH_CHANGES, TIMED, EvaluationConfig
 from enas.studies.statistics import DRAWS, best_by_halving, best_of, distribution, paired, standard_error, tau
 from enas.studies.truth import Table, budget_of, checked_data, digest_of, functions_of, read_made, side_by_side
 
@@ -143,10 +143,10 @@ class _Evaluation:
         rows = [one.to_dict() for one in self.table.architectures]
         scored, tasks = digest_of(rows), {}
         names = dict.fromkeys("search" if name == "finalists" else name for name in self.config.methods)
-        for name, seed in itertools.product((name for name in names if name in SEARCHES), self.seeds):
+        for name, seed in itertools.product((name for name in names if name in SEARCH_CHANGES), self.seeds):
             key = f"{name}-{seed}"
             if (known := self.outcomes.get(key, {})).get("rows") != scored or len(known["shared"]) != len(rows):
-                changes = {**SEARCHES[name], "random_seed": seed, "log_dir": str(self.searches), "name": key}
+                changes = {**SEARCH_CHANGES[name], "random_seed": seed, "log_dir": str(self.searches), "name": key}
                 tasks[key] = (search_and_rank, {**self.search.to_dict(), **changes}, rows)
         return tasks
 
@@ -323,7 +323,7 @@ class _Evaluation:
         order = np.argsort(-scores if self.metric.higher_is_better else scores)
         best = order[: max(3, round(TOP * len(order)))]
         found: dict[str, dict[str, Any]] = {"tau": {}, "tau_top": {}, "shared": {}}
-        for name in (name for name in self.config.methods if name in SEARCHES):
+        for name in (name for name in self.config.methods if name in SEARCH_CHANGES):
             labelled = np.array([self.outcomes[f"{name}-{seed}"]["shared"] for seed in self.seeds], dtype=float)
             shared = np.stack([labelled[:, rows].mean(1) for rows in self.table.functions.values()], axis=1)
             mean = shared.mean(0)[self.rows]

@@ -9,9 +9,9 @@ from enas.settings import Settings, setting
 from enas.strategies import TRAIN_TYPES
 
 # The settings of each search that differ from those of the search that is evaluated.
-SEARCHES = {"search": {}, "random_shared": {"train_type": "random"}}
+SEARCH_CHANGES = {"search": {}, "random_shared": {"train_type": "random"}}
 # The same of each strategy that is no train type; halving takes shorter looks than a search has.
-STRATEGIES = {
+STRATEGY_CHANGES = {
     "uniform": {"train_type": "random", "uniform_over": "functions"},
     "enas": {"controller_type": "lstm"},
     "logits": {"controller_type": "independent"},
@@ -21,7 +21,7 @@ STRATEGIES = {
 EXPECTED = ("uniform", "random_budget")
 TIMED = ("random_budget", "halving")  # take the time of the first method
 CONTROLS = (*EXPECTED, "halving", "lstm")
-METHODS = (*SEARCHES, "finalists", *CONTROLS)
+METHODS = (*SEARCH_CHANGES, "finalists", *CONTROLS)
 LONGER = ("search", "finalists", "lstm")  # methods whose architectures `longer` trains for longer
 _path = partial(setting, "", is_path=True)
 BACKENDS = {"loky": "joblib", "ray": "ray", "dask": "distributed", "sequential": "joblib"}  # the package of each
@@ -75,6 +75,6 @@ class StrategiesConfig(Settings):
     queries: int = setting(500, "looks of each search: at the score of a training, or by a run's weights", at_least=1)
     seeds: int = setting(500, "searches of each strategy, with seeds 1, 2, …", at_least=2)
     strategies: tuple[str, ...] = setting(
-        (), f"strategies to compare: {', '.join([*STRATEGIES, *TRAIN_TYPES])}, or your own; none is all of them"
+        (), f"strategies to compare: {', '.join([*STRATEGY_CHANGES, *TRAIN_TYPES])}, or your own; none is all of them"
     )
     jobs: int = setting(1, "searches side by side", at_least=1)

@@ -14,7 +14,7 @@ from enas.studies.truth import digest_of, side_by_side
 from enas.terminal import quietable
 
 
-class Table(list[dict[str, Any]]):
+class Rows(list[dict[str, Any]]):
     """Rows with the same keys, shown in columns."""
 
     def __repr__(self) -> str:
@@ -28,12 +28,12 @@ class Runs(list[run.Run]):
 
     asked: dict[str, dict[str, Any]]
 
-    def table(self, name: str) -> Table:
+    def table(self, name: str) -> Rows:
         """Return mean and standard deviation of the result `name` over the seeds, of the runs that have this result."""
         rows: dict[tuple[Any, ...], list[run.Run]] = {}
         for one in self:
             rows.setdefault(tuple(self.asked[one.folder.name].items()), []).append(one)
-        table = Table()
+        table = Rows()
         for key, some in rows.items():
             known = [one[name] for one in some if one.get(name) is not None]
             mean, sd = statistics.fmean(known or [math.nan]), statistics.stdev(known) if known[1:] else math.nan
