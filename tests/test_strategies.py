@@ -21,6 +21,7 @@ from tiny import run_command
 
 from enas.cnn.controllers import MacroController
 from enas.config import Config
+from enas.pictures.plots import new_figure
 from enas.rnn.cell import RNNCell, RNNSpace
 from enas.runs.opening import read_run
 from enas.search.controllers import Controller, IndependentController, LSTMController, RandomController, Sample
@@ -477,6 +478,13 @@ def table(tmp_path):
         made.runs[row, seed] = {**trained(score, score + 1, [score + 2, score + 1, score]), "seconds": 1.0}
     made._save()
     return str(made.path)
+
+
+def test_a_plot_names_the_numbers_of_looks_that_are_compared_and_no_others():
+    _, (axes,) = new_figure(4, 3)
+    arena._draw(axes, [20, 50, 100], {"uniform": np.ones((2, 3))}, "score")
+    texts = [label.get_text() for kind in (False, True) for label in axes.get_xticklabels(minor=kind)]
+    assert texts == ["20", "50", "100"]
 
 
 def test_the_skip_penalty_is_a_setting_of_looks_at_a_table_too(table, tmp_path, monkeypatch, capsys):

@@ -234,5 +234,6 @@ def _draw(axes: Axes, at: Sequence[int], scores: dict[str, np.ndarray], label: s
     axes.set_xscale("log")
     axes.set_xticks([num for num in (10, *POINTS) if numbers[0] <= num <= at[-1]])
     axes.xaxis.set_major_formatter("{x:g}")
+    axes.minorticks_off()  # within a decade they would have labels, like 3 × 10¹
     axes.set(xlabel="looks", ylabel=label)
     axes.legend(fontsize=8)
