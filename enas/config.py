@@ -255,7 +255,7 @@ def effect_notes(names: Iterable[str], config: Config) -> list[str]:
         f"no effect with {reason}: {', '.join(some)}{f' (needs {needs})' if needs else ''}"
         for (reason, needs), some in idle.items()
     ]
-    return [*lines, *([f"kept for runs from scratch that start from this one: {', '.join(later)}"] if later else [])]
+    return [*lines, *([f"only for later runs from scratch: {', '.join(later)}"] if later else [])]
 
 
 def read_preset(name: str, above: tuple[str, ...] = ()) -> dict[str, Any]:

@@ -383,8 +383,8 @@ def test_runs_go_on_elsewhere_once_the_module_is_given_again(tmp_path, capsys, m
     run = search(TextNet, data, "logs", stop_epoch=1)
     assert run.folder.name.startswith("TextNet_orig_") and run["epoch"] == 1
     GIVEN.clear()
-    line = "error: TextNet: a command cannot make a module that is given in Python; call enas.search_module there, "
-    line += "with load_path=RUN for a run that exists\n"
+    line = "error: TextNet: a command cannot make a module that is given in Python; use the Python program "
+    line += "that defines it: enas.search_module(…, load_path=RUN) opens a run that exists\n"
     for command in (["search", "--load_path", run.folder.name], ["derive", "--load_path", run.folder.name]):
         assert tiny.refusal(command, tmp_path, capsys, tiny.command_line) == line
     with pytest.raises(UserError, match=r"save run\.module"):

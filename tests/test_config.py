@@ -294,7 +294,7 @@ def test_a_run_says_which_flags_have_no_effect_and_which_are_kept_for_later(tmp_
     given = {"train_type": "random", "controller_lr": 0.1, "scratch_early_stop": 7, "scratch_random_length": False}
     folder = tiny.run_in(tmp_path, max_epoch=1, **given)
     out, log = capsys.readouterr().out, (folder / "train.log").read_text()
-    for line in ("no effect with train_type random: ", "kept for runs from scratch that start from this one: scratch_"):
+    for line in ("no effect with train_type random: ", "only for later runs from scratch: scratch_"):
         assert line in out and line in log
     execute(mode="train_scratch", load_path=str(folder), log_dir=str(tmp_path / "scratch"), max_epoch=1)
     params = tiny.params(tiny.only_run(tmp_path / "scratch"))

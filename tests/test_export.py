@@ -344,7 +344,7 @@ from PIL import Image
 from model import Network
 network = Network.load()
 images = [Image.open(path) for path in {paths}]
-together, alone = network.predict(images), [network.predict(image) for image in images]
+together, alone = network.predict(images), [network.predict(path) for path in {paths}]
 for one, other in zip(together, alone):
     assert all(abs(one[name] - other[name]) < 1e-5 for name in one), (one, other)
 print(json.dumps(together))

@@ -247,6 +247,10 @@ REFUSED = {  # the sentence of a kind: splits, and what the line says of them
             "image of train 0 cannot be read (OSError",
         ),
     ],
+    "open it with Pillow, or use class folders": [
+        (all_three(["a/0.PNG", "b/1.png"]), "train begins with a/0.PNG, the name of a picture"),
+        (all_three([("a/0.jpg", "cat"), ("b/1.jpg", "dog")]), "train begins with a/0.jpg, the name of a picture"),
+    ],
     "--vocab_min_count 1": [(all_three(["all words differ here"]), "every word is rarer than vocab_min_count 2")],
 }
 

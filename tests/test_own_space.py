@@ -58,7 +58,7 @@ def test_it_searches_learns_and_resumes(home):
 
 def test_it_derives_draws_and_trains_from_scratch(home):
     folder, search, outputs = home
-    assert re.search("(derived|it had, which is no worse), validation accuracy", outputs[1])
+    assert re.search("(derived|with shared weights|it had, which is no worse), validation accuracy", outputs[1])
     written, drawn = ({path.stem for path in (search / name).iterdir()} for name in ("architectures", "networks"))
     assert written == drawn and len(written) >= 2
     (scratch,) = (path for path in (folder / "logs").iterdir() if path != search)

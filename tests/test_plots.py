@@ -189,7 +189,7 @@ def test_the_derived_choices_and_the_time_before_the_controller_trains_are_marke
     (dots,), (hatched,) = figure.axes[0].lines[-1:], figure.axes[0].patches
     assert dots.get_xydata().tolist() == [[2, 1], [2, 2], [2, 4]]
     assert (hatched.get_x(), hatched.get_width(), hatched.get_hatch()) == (-0.5, 2, "///")
-    assert figure.get_suptitle().endswith("(dot: derived; hatched: before the controller trains)")
+    assert figure.get_suptitle().endswith("(dot: derived last; hatched: before the controller trains)")
     assert not policy_figure(choices, evaluations).axes[0].patches
 
 

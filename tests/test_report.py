@@ -117,7 +117,8 @@ def test_pictures_are_those_that_runs_and_ablations_wrote(page, home):
     assert text.count('type="range"') == 3
     assert all(run_of(home, name).name in text for name in (*KINDS, "single"))
     assert "node removal · " in text and "without node 1" in text
-    assert text.count("The derived architecture over time") == 4 and text.count("The controller's probabilities") == 3
+    assert text.count("The derived architecture over time") == text.count("The controller's probabilities") == 3
+    assert text.count("<h3>The architecture</h3>") == 1
 
 
 def test_it_begins_with_what_came_out(page, home):

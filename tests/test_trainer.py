@@ -330,7 +330,7 @@ def test_one_exploding_architecture_moves_neither_median_nor_quartiles(metric, b
     spread = {"compared_by": metric.name, "place": 1, "policy": summary(scores, metric), "uniform": found}
     line = describe_comparison({**spread, "samples": 50, "functions": 40})
     assert f"uniform samples {found['median']:.1f} (quartiles {ends[0]:.1f} and {ends[1]:.1f}, best" in line
-    assert f"; median {metric.name} of the controller's samples 224.0 (quartiles 212.0 and 236.0, best" in line
+    assert f"; median {metric.name} of the policy's samples 224.0 (quartiles 212.0 and 236.0, best" in line
 
 
 @pytest.mark.parametrize("size", [1, 4])

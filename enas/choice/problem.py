@@ -97,7 +97,7 @@ GIVEN: dict[str, Given] = {}  # by the setting `dataset` of their runs
 def given(config: ConfigLike) -> Given:
     """Return the module of a run; UserError if this process was not given it."""
     if config.dataset not in GIVEN:
-        right = "call enas.search_module there, with load_path=RUN for a run that exists"
+        right = "use the Python program that defines it: enas.search_module(…, load_path=RUN) opens a run that exists"
         raise UserError(f"{config.dataset}: a command cannot make a module that is given in Python; {right}")
     return GIVEN[config.dataset]
 

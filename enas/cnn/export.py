@@ -51,7 +51,7 @@ def exported(network: Network, found: Mapping[str, Tensor], config: ConfigLike, 
     settings["architecture"] = network.to_dict()
     with torch.device("meta"):
         weights = {name: _weight(name, sources, found) for name in readable.build(**settings).state_dict()}
-    note = ""
+    note, size = "", ", ".join(map(str, images.train.size if images is not None else (32, 32)))
     if images is not None:
         settings |= {"classes": images.classes, "image_size": images.train.size}
         settings |= {"mean": images.mean.tolist(), "std": images.std.tolist()}
@@ -60,12 +60,12 @@ def exported(network: Network, found: Mapping[str, Tensor], config: ConfigLike, 
         settings["batch_statistics"] = False
     return Exported(
         source=Path(readable.__file__),
-        usage="""from model import Network
+        usage=f"""from model import Network
 from PIL import Image
 
 network = Network.load()  # or Network.load(num_classes=5), with a new classifier
 print(network.predict(Image.new("RGB", (64, 64))))
-print(network(torch.randn(4, 3, 32, 32)).argmax(1))""",
+print(network(torch.randn(4, 3, {size})).argmax(1))""",
         weights=weights,
         settings=settings,
         title=title,

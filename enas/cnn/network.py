@@ -46,10 +46,11 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     return weights
 
 
-def pixels(image: "Image", height: int, width: int) -> Tensor:
+def pixels(image: "Image | str | Path", height: int, width: int) -> Tensor:
     """Return a picture as the search read it, uint8 [3, H, W]: upright, in colours, on white, resized and cut."""
     from PIL import Image, ImageOps
 
+    image = Image.open(image) if isinstance(image, str | Path) else image
     if image.mode[0] in "IF":
         raise ValueError(f"the picture has Pillow's mode {image.mode}; it must have 8 bits a channel, like L or RGB")
     image = ImageOps.exif_transpose(image)
@@ -165,12 +166,12 @@ class Classifier(nn.Module):
         return network.eval()
 
     @torch.no_grad()
-    def predict(self, images: "Image | Sequence[Image]") -> Any:
+    def predict(self, images: "Image | str | Path | Sequence[Image | str | Path]") -> Any:
         """Return the probabilities of a Pillow image by class, the most probable class first: dict[str, float].
 
-        A list of images gives a list of these. Pictures are resized as in the run. Sets evaluation mode.
+        Its path will do. A list gives a list of these. Pictures are resized as in the run. Sets evaluation mode.
         """
-        if not isinstance(images, Sequence):
+        if isinstance(images, str) or not isinstance(images, Sequence):
             return self.predict([images])[0]
         mean, std = (torch.tensor(self.config[name]).view(3, 1, 1) for name in ("mean", "std"))  # of 0 … 255
         batch = torch.stack([(pixels(image, *self.config["image_size"]) - mean) / std for image in images])

@@ -149,7 +149,11 @@ def _read(split: str, items: Any, kind: str = "") -> Iterator[Any]:
 
 
 def _kind_of(train: Any) -> str:
-    return next((_kind(item) for item in _read("train", train) if item), TEXT)
+    first = next((item for item in _read("train", train) if item), "")
+    name = first if isinstance(first, str) else first[0]
+    if isinstance(name, str) and len(name.split()) == 1 and name.lower().endswith((".png", ".jpg", ".jpeg", ".webp")):
+        raise UserError(f"train begins with {name}, the name of a picture; open it with Pillow, or use class folders")
+    return _kind(first) if first else TEXT
 
 
 def _kind(item: Any) -> str:

@@ -198,6 +198,6 @@ def policy_figure(
         if num_untrained:
             axes.axvspan(-0.5, num_untrained - 0.5, fill=False, hatch="///", edgecolor="0.5", linewidth=0)
     untrained = "; hatched: before the controller trains" if num_untrained else ""
-    figure.suptitle(f"probability of each choice\n(dot: derived{untrained})", fontsize=9)
+    figure.suptitle(f"probability of each choice\n(dot: derived last{untrained})", fontsize=9)
     figure.colorbar(image, ax=all_axes, aspect=40)
     return figure

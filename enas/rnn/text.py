@@ -15,8 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from enas.data import builtin
-from enas.data.builtin import SPLITS
+from enas.data.builtin import IMAGE_MAKERS, MAKERS, SPLITS
 from enas.data.dataset_folder import Kind
 from enas.data.download import TEXTS as DOWNLOADS
 from enas.data.identity import Identity, digest_of_tensors
@@ -25,13 +24,8 @@ from enas.files import opened
 from enas.terminal import progress_bar
 
 CIFAR = ("cifar", "cifar10", "cifar100")
-TEXTS = Kind(
-    own="for text of your own, put train.txt, valid.txt and test.txt",
-    example="train.txt",
-    downloads=DOWNLOADS,
-    makers=builtin.MAKERS,
-    others={one: f"{one} holds images: add --network_type cnn" for one in (*builtin.IMAGE_MAKERS, *CIFAR)},
-)
+OTHERS = {one: f"{one} holds images: add --network_type cnn" for one in (*IMAGE_MAKERS, *CIFAR)}
+TEXTS = Kind("for text of your own, put train.txt, valid.txt and test.txt", "train.txt", DOWNLOADS, MAKERS, OTHERS)
 EOS, UNKNOWN = "<eos>", "<unk>"
 LINE_PIECE = LONGEST_WORD = 2**20  # letters: of a line that are read at once, and of a word
 NO_UTF_8 = re.compile("[\udc80-\udcff]")  # bytes as Python's "surrogateescape" shows them

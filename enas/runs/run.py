@@ -47,7 +47,7 @@ from enas.search.scratch import ScratchTrainer
 from enas.search.trainer import Trainer
 from enas.search.training import Training
 from enas.settings import SCRATCH, SEARCHES, TRAINING, USE
-from enas.terminal import quietable
+from enas.terminal import progress_bar, quietable
 
 SMALL = {"rnn": "small", "cnn": "small_cnn"}  # network_type -> preset for the user's own data
 
@@ -417,7 +417,8 @@ def derive(load_path: str | Path, **changes: Any) -> dict[str, Any]:
         if derived.comparison:
             trainer.logbook.info(describe_comparison(derived.comparison))
         is_kept = trainer.progress.architecture == known
-        what = "keeps the architecture it had, which is no worse" if is_kept else "derived"
+        how = "derived" if chosen is None else "derived the finalist that is best from scratch; with shared weights"
+        what = "keeps the architecture it had, which is no worse" if is_kept else how
         return _report(trainer, trainer.results(), what)
 
 
@@ -476,7 +477,7 @@ def halved(config: Config, candidates: Sequence[Architecture], note: Callable[[s
 
     def trained(left: Sequence[Architecture], epochs: int) -> dict[Architecture, float]:
         scores = {}
-        for one in left:
+        for one in progress_bar(left, f"finalists to epoch {epochs}"):
             with redirect_stdout(io.StringIO()):
                 results = train_to(config.replace(name=_digest(config, one), stop_epoch=epochs), one)
             scores[one] = results[f"validation_{metric.name}"]
@@ -635,6 +636,6 @@ def _say_where(trainer: Training) -> None:
         said["page"] = f"python -m enas report {which} --output report.html"
         is_searched = isinstance(architecture_from_dict(trainer.progress.architecture), space.architecture)
         if space.by_command and is_searched and space.problem().export is not None:
-            said["module"] = f"python -m enas export {which} --output my_cell"
+            said["module"] = f"python -m enas export {which} --output my_module"
     for name, text in said.items():
         trainer.logbook.info(f"{name + ':':14}{text}")

@@ -69,10 +69,7 @@ class NoLogbook:
         """Yield the items of `steps`; a logbook that writes shows a progress bar."""
         return steps
 
-    def _nothing(self, *args: Any, **settings: Any) -> Any:
-        return None
-
-    info = note = scalars = derived = draw = policy = results = _nothing
+    info = note = scalars = derived = draw = policy = results = lambda *_, **_settings: None
 
 
 def flat(entry: Mapping[str, Any]) -> dict[str, Any]:
@@ -91,7 +88,7 @@ def describe(entry: dict[str, Any], metric: str, max_epoch: int) -> str:
     epoch, seconds = entry["epoch"], entry["wall_seconds"]
     values = {split: entry[f"{split}_{metric}"] for split in ("train", "validation")}
     if "place" in entry:
-        values |= {"controller": entry["policy"]["median"], "uniform": entry["uniform"]["median"]}
+        values |= {"policy": entry["policy"]["median"], "uniform": entry["uniform"]["median"]}
     columns = [f"{name} {_short(value):>6}" for name, value in values.items() if value is not None]
     times = f"{epoch_of(epoch, max_epoch)}, {duration(seconds):>6}{time_left(entry, max_epoch):19}"
     return " | ".join([times, *columns])
@@ -128,9 +125,9 @@ def describe_comparison(comparison: dict[str, Any]) -> str:
     policy, uniform = (spread.format(**values) for values in shown)
     metric, place = comparison["compared_by"].replace("_", " "), comparison["place"]
     held = f"{comparison['samples']} samples, {comparison['functions']} different functions"
-    derived = "nothing is derived" if place is None else f"the derived one ranks {place} among the uniform ones"
-    return f"{held}; median {metric} of the controller's samples {policy}, of uniform samples {uniform}; {derived}"
+    derived = "nothing is derived" if place is None else f"the derived one would be number {place} of the uniform ones"
+    return f"{held}; median {metric} of the policy's samples {policy}, of uniform samples {uniform}; {derived}"
 
 
 def _short(value: float) -> str:
-    return f"{value:.1f}" if 10 <= abs(value) < LARGEST_WRITTEN_OUT else f"{value:.4g}"
+    return f"{value:.1f}" if 10 <= abs(value) < LARGEST_WRITTEN_OUT else f"{value:#.4g}"
