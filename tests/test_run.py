@@ -51,7 +51,7 @@ def test_a_run_folder_holds_these_files(trained):
     assert tiny.params(trained) == Config(**tiny.settings(trained.parent.parent)).to_dict()
     log = (trained / "train.log").read_text()
     assert "orig search of a recurrent cell on tiny, 2 epochs, on cpu" in log
-    assert re.search(r"epoch 2/2, .*train .*validation .*controller .*uniform", log)
+    assert re.search(r"epoch 2/2, .*train .*validation .*policy .*uniform", log)
     assert f"python -m enas scratch --load_path {trained}\n" in log
     assert f"policy:       {trained}/policy.png" in log and f"picture:      {trained}/networks/" in log
 
