@@ -137,7 +137,8 @@ COMMANDS = {
             "--from": _flag("format of STRING (required)", dest="source", required=True, choices=FORMATS),
             "--to": _flag("format to print (default: json)", dest="target", choices=FORMATS),
             "string": _flag(
-                "the architecture, in one or several arguments; - reads standard input, and NAME.json a file of json",
+                "the architecture, in one argument or several; - reads standard input; with --from json, a name that "
+                "ends in .json reads that file",
                 nargs="+",
                 metavar="STRING",
             ),

@@ -167,9 +167,10 @@ class Classifier(nn.Module):
 
     @torch.no_grad()
     def predict(self, images: "Image | str | Path | Sequence[Image | str | Path]") -> Any:
-        """Return the probabilities of a Pillow image by class, the most probable class first: dict[str, float].
+        """Return the probabilities of a picture by class, the most probable class first: dict[str, float].
 
-        Its path will do. A list gives a list of these. Pictures are resized as in the run. Sets evaluation mode.
+        A picture is a Pillow image or a path, and is resized as in the run. A list of pictures gives a list of
+        dictionaries. Sets evaluation mode.
         """
         if isinstance(images, str) or not isinstance(images, Sequence):
             return self.predict([images])[0]

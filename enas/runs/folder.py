@@ -223,11 +223,8 @@ def _put_in(folder: Path, settings: dict[str, Any], fixed: Callable[[Any], bool]
     changed = [name for name in settings if getattr(given, name) != getattr(saved, name)]
     for name in changed:
         if fixed(known[name]) and without_effect(name, given) is None:
-            one, other, advice = (
-                getattr(given, name),
-                getattr(saved, name),
-                "drop flag or preset, or start a new run",
-            )
+            one, other = getattr(given, name), getattr(saved, name)
+            advice = "leave the flag or preset out, or start a new run"
             raise UserError(f"{name} is {one!r}, but the run {folder} has {other!r}; {advice}")
     return saved, given, changed
 

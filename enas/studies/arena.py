@@ -121,9 +121,8 @@ def _names(study: StrategiesConfig, config: Config, looks: Any) -> list[str]:
     known = [name for name in (*STRATEGY_CHANGES, *config.space.controllers) if looks.epochs > 1 or name != "halving"]
     for name in study.strategies:
         if name not in known:
-            why = (
-                "; it needs a table with curves, like cells4" if name in STRATEGY_CHANGES else did_you_mean(name, known)
-            )
+            needs = "; it needs a table with curves, like cells4"
+            why = needs if name in STRATEGY_CHANGES else did_you_mean(name, known)
             raise UserError(f"strategies: {name} is none of {', '.join(known)}{why}")
     return [*dict.fromkeys([CHANCE, *(study.strategies or known)])]
 

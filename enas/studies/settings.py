@@ -75,6 +75,6 @@ class StrategiesConfig(Settings):
     queries: int = setting(500, "looks of each search: at the score of a training, or by a run's weights", at_least=1)
     seeds: int = setting(500, "searches of each strategy, with seeds 1, 2, …", at_least=2)
     strategies: tuple[str, ...] = setting(
-        (), f"strategies to compare: {', '.join([*STRATEGY_CHANGES, *TRAIN_TYPES])}, or your own; none is all of them"
+        (), f"strategies to compare, by default all: {', '.join([*STRATEGY_CHANGES, *TRAIN_TYPES])}, or your own"
     )
     jobs: int = setting(1, "searches side by side", at_least=1)
