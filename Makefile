@@ -5,6 +5,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 # Python compiles what it imports: doing it for all of torch takes a third of the time of an installation.
 INSTALL := $(BIN)/python -m pip install --quiet --no-compile --disable-pip-version-check
+# Containers often forbid Python to keep what it compiled. Then each process would compile torch again.
+export PYTHONDONTWRITEBYTECODE :=
 
 .PHONY: search search-cnn test lint docs
 

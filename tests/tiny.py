@@ -31,7 +31,7 @@ from enas.config import Config
 from enas.data.builtin import SPLITS
 from enas.errors import TrainingDivergedError, UserError
 from enas.guard import guarded
-from enas.pictures import drawing
+from enas.pictures import drawing, plots
 from enas.rnn.cell import ACTIVATIONS
 from enas.runs.commands import execute
 from enas.runs.opening import make_problem, make_trainer
@@ -157,7 +157,11 @@ def _no_plot(canvas, file) -> None:
 
 
 # (owner, name, the stub that tests have unless they ask for the real one)
-DRAWING = ((drawing, "run", _no_dot), (FigureCanvasAgg, "print_png", _no_plot))
+DRAWING = (
+    (drawing, "run", _no_dot),
+    (plots, "policy_figure", lambda *args: plots.Figure()),
+    (FigureCanvasAgg, "print_png", _no_plot),
+)
 STUBS = (*DRAWING, (os, "fsync", lambda descriptor: None), (precision, "BFLOAT16_INSTRUCTIONS", ()))
 _REAL = {(owner, name): getattr(owner, name) for owner, name, _ in STUBS}
 
@@ -391,8 +395,9 @@ def wait_for_end(*pids: int) -> None:
 
 
 def tree(folder: Path) -> dict[str, bytes | None]:
-    """Everything under a folder: paths and contents, None for a folder."""
-    return {str(path.relative_to(folder)): path.read_bytes() if path.is_file() else None for path in folder.rglob("*")}
+    """Everything under a folder but what Python compiled: paths and contents, None for a folder."""
+    paths = (path for path in folder.rglob("*") if "__pycache__" not in path.parts)
+    return {str(path.relative_to(folder)): path.read_bytes() if path.is_file() else None for path in paths}
 
 
 def moved(home: Path, place: Path) -> Path:
