@@ -28,7 +28,7 @@ from enas.search.record import seconds_in
 from enas.search.rungs import cost_to_the_end, rungs_to
 from enas.studies.evaluation_report import BEST, PREFIXES, ranking_figure, report, scores_figure
 from enas.studies.settings import CONTROLS, EXPECTED, LONGER, SEARCH_CHANGES, TIMED, EvaluationConfig
-from enas.studies.statistics import DRAWS, best_by_halving, best_of, distribution, paired, standard_error, tau
+from enas.studies.statistics import DRAWS, best_by_halving, best_of, distribution, kendall, paired, standard_error, tau
 from enas.studies.truth import Table, budget_of, checked_data, digest_of, functions_of, read_made, side_by_side
 
 RESULTS_DIR = Path("analysis_results") / "search_evaluation"
@@ -327,7 +327,7 @@ class _Evaluation:
             labelled = np.array([self.outcomes[f"{name}-{seed}"]["shared"] for seed in self.seeds], dtype=float)
             shared = np.stack([labelled[:, rows].mean(1) for rows in self.table.functions.values()], axis=1)
             mean = shared.mean(0)[self.rows]
-            each = [tau(row[self.rows], scores)["tau"] for row in shared]
+            each = [kendall(row[self.rows], scores) for row in shared]
             found["tau"][name] = {**tau(mean, scores), "seeds": each}
             found["tau_top"][name] = tau(mean[best], scores[best])
             found["shared"][name] = shared.mean(0).tolist()

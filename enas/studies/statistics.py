@@ -100,6 +100,11 @@ def standard_error(statistic: Callable[[np.ndarray], float], num: int) -> float:
     return math.sqrt((num - 1) / num * ((left - left.mean()) ** 2).sum())
 
 
+def kendall(one: np.ndarray, other: np.ndarray) -> float:
+    """Return Kendall's τ-b; NaN of fewer than two rows."""
+    return float(stats.kendalltau(one, other).statistic) if len(one) > 1 else math.nan
+
+
 def tau(ours: ArrayLike, truth: ArrayLike) -> dict[str, Any]:
     """Return Kendall's "tau" between two scorings of the same architectures, and its 95 % "interval".
 
@@ -107,13 +112,8 @@ def tau(ours: ArrayLike, truth: ArrayLike) -> dict[str, Any]:
     `FEWEST_FOR_TAU`, if τ is not a number, and if it is the same whichever architecture is left out.
     """
     one, other = np.asarray(ours, dtype=float), np.asarray(truth, dtype=float)
-
-    def among(rows: np.ndarray) -> float:
-        return float(stats.kendalltau(one[rows], other[rows]).statistic) if len(rows) > 1 else math.nan
-
-    num = len(one)
-    found = among(np.arange(num))
-    error = standard_error(among, num) if num >= FEWEST_FOR_TAU else 0.0
+    num, found = len(one), kendall(one, other)
+    error = standard_error(lambda rows: kendall(one[rows], other[rows]), num) if num >= FEWEST_FOR_TAU else 0.0
     if not error > ROUNDING:
         return {"tau": found, "interval": None}
     ends = stats.t.interval(0.95, num - 1, math.atanh(found), error / (1 - found**2))
