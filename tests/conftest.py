@@ -23,6 +23,11 @@ settings.register_profile(
 settings.load_profile("enas")
 
 
+def pytest_xdist_auto_num_workers() -> int:
+    """One more process than there are cores: many tests wait for a process that they began."""
+    return 1 + len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1 + (os.cpu_count() or 1)
+
+
 @pytest.fixture(scope="session", autouse=True)
 def quick():
     """Drawings stay .dot files, plots are empty, files need not survive a power cut, and no trial chooses a precision.

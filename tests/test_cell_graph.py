@@ -102,8 +102,8 @@ def test_triton_kernels_equal_those_of_pytorch(norm_bound, is_masked):
     tensors = {name: (tensor / 7 if "_" in name else tensor).to(device) for name, tensor in tensors.items()}
     mask = mask.to(device) if is_masked else None
     by_kernels, by_pytorch = (
-        run(functools.partial(graph_sequence, pointwise=pointwise), random_cells(1), tensors, mask, towards.to(device),
-            norm_bound)
+        run(functools.partial(graph_sequence, pointwise=pointwise), random_cells(1, (3, 3, 2, 1, 3)), tensors, mask,
+            towards.to(device), norm_bound)
         for pointwise in (triton_kernels, cell_pointwise)
     )  # fmt: skip
     assert_close(by_kernels[0], by_pytorch[0], rtol=1e-4, atol=1e-5)

@@ -200,7 +200,7 @@ def test_it_runs_under_autocast_and_in_other_types():
 
 
 def test_torch_export_takes_any_length():
-    cell = cell_of(5, 4, 2, bidirectional=True).eval()
+    cell = cell_of(5, 4, bidirectional=True).eval()
     program = torch.export.export(
         cell, (torch.randn(6, 3, 5),), dynamic_shapes={"input": {0: torch.export.Dim("T"), 1: torch.export.Dim("B")}}
     )
