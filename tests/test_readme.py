@@ -161,7 +161,7 @@ def test_links_lead_to_files_and_headings_that_exist(name):
         if target.startswith("https:"):
             continue
         path, _, heading = target.partition("#")
-        linked = (tiny.ROOT / name).parent / path
+        linked = (tiny.ROOT / name).parent / (path or name.rpartition("/")[2])
         assert linked.exists(), target
         headings = re.findall(r"^#+ (.*)$", linked.read_text(encoding="utf-8"), re.MULTILINE) if heading else []
         assert not heading or heading in {
