@@ -57,7 +57,7 @@ def searches(folder, name: str, num: int) -> dict[str, dict]:
 
 
 # Ten steps an epoch: time enough to kill a run in the middle of an epoch.
-SHORT = {"shared_max_step": 10, "controller_max_step": 4, "max_epoch": 4, "log_step": 100}
+SHORT = {"shared_max_step": 10, "controller_max_step": 4, "max_epoch": 6, "log_step": 100}
 
 
 @pytest.fixture(scope="module")
@@ -238,33 +238,26 @@ def _children(process: subprocess.Popen) -> list[int]:
     return [int(word) for word in text.split()]
 
 
-def _one_line(err: str, rank: int) -> bool:
-    """Whether the process of this rank says in a line, and without a traceback, that the other one is gone."""
-    own = [line for line in err.splitlines() if line.startswith("error: ")]
-    line = f"error: rank {rank} of 2: another process of the run is gone, or does not answer; "
-    return own == [f"{line}--load_path goes on from the newest checkpoint"] and f'File "{tiny.ROOT}/enas/' not in err
+def _told(err: str) -> list[int]:
+    """The ranks that say, each in a line and without a traceback, that the other one is gone."""
+    assert f'File "{tiny.ROOT}/enas/' not in err
+    line = "another process of the run is gone, or does not answer; --load_path goes on from the newest checkpoint"
+    errors = [text for text in err.splitlines() if text.startswith("error: ")]
+    ranks_ = [int(text.removeprefix("error: rank ")[0]) for text in errors]
+    assert errors == [f"error: rank {rank} of 2: {line}" for rank in ranks_], err
+    return ranks_
 
 
 @tiny.needs_proc
 @pytest.mark.slow
-def test_a_killed_process_ends_the_run_in_one_line(tmp_path):
-    """The first process here, and the second one in the next test."""
-    process = torchrun(*_search(tmp_path, max_epoch=500))
-    tiny.wait(process, tmp_path / "logs", tiny.has_finished(1))
-    os.kill(_children(process)[0], signal.SIGKILL)
+def test_a_killed_process_is_told_in_one_line_and_a_restarted_run_goes_on_bit_for_bit(tmp_path, both):
+    """The second process is killed, and then the first; the same without kills is one of the fixture's runs."""
+    process = torchrun("--max-restarts=2", *_search(tmp_path, **SHORT))
+    for epochs, rank in ((1, 1), (2, 0)):
+        tiny.wait(process, tmp_path / "logs", tiny.has_finished(epochs))
+        os.kill(_children(process)[rank], signal.SIGKILL)
     status, _, err = tiny.finish(process)
-    assert status != 0 and _one_line(err, rank=1)
-
-
-@tiny.needs_proc
-@pytest.mark.slow
-def test_a_restarted_run_goes_on_bit_for_bit(tmp_path, both):
-    """As the one of the fixture, which costs less there than alone."""
-    process = torchrun("--max-restarts=1", *_search(tmp_path, **SHORT))
-    tiny.wait(process, tmp_path / "logs", tiny.has_finished(1))
-    os.kill(_children(process)[1], signal.SIGKILL)
-    status, _, err = tiny.finish(process)
-    assert status == 0 and _one_line(err, rank=0), err
+    assert status == 0 and _told(err) == [0, 1], err
     assert tiny.difference(state_of(both[2]["long"]), tiny.newest_state(tiny.only_run(tmp_path / "logs"))) is None
 
 
