@@ -1,4 +1,4 @@
-"""One recurrent cell of 3 nodes from scratch on pydoc, in 20 seconds of a core: the budget of `tables/cells3.json`."""
+"""One recurrent cell of 3 nodes from scratch on pydoc, in 17 seconds of a core: the budget of `tables/cells3.json`."""
 
 dataset = "pydoc"
 num_blocks = 3
