@@ -38,7 +38,6 @@ SPACES = {
     "tree of 7": HardcodedRNNSpace(7, NAMES, shape="tree"),
     "one activation": HardcodedRNNSpace(7, ("tanh",), shape="tree"),
     "micro": MicroSpace(1, POOLS),
-    "micro of 2": MicroSpace(2, ("avg3x3",)),
     "macro": MacroSpace(2, POOLS),
 }
 every_space = pytest.mark.parametrize("name", SPACES)
