@@ -9,6 +9,7 @@ import torch
 if not torch.cuda.is_available():
     os.environ["TRITON_INTERPRET"] = "1"  # read when triton is imported: kernels then run on the CPU
 
+import joblib
 import pytest
 import tiny
 from hypothesis import HealthCheck, settings
@@ -25,7 +26,7 @@ settings.load_profile("enas")
 
 def pytest_xdist_auto_num_workers() -> int:
     """One more process than there are cores: many tests wait for a process that they began."""
-    return 1 + len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1 + (os.cpu_count() or 1)
+    return 1 + joblib.cpu_count()
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -605,6 +605,14 @@ def test_the_committed_outcomes_of_searches_give_the_figures_of_the_readme(tmp_p
     assert [cell.strip(" *") for cell in row.split("|")[2:-1]] == [f"{mean:.1f} ± {std:.1f}" for mean, std in figures]
 
 
+def test_trainings_of_an_lstm_are_read_in_a_new_process():
+    """Its class was known only to a process that had made a model."""
+    path = tiny.ROOT / "ablation_studies" / "outcomes" / "chars" / "found.json"
+    code = f"from enas.studies.truth import load_table; print(load_table({str(path)!r}).architectures[-1].type_name)"
+    done = subprocess.run([sys.executable, "-c", code], cwd=tiny.ROOT, capture_output=True, text=True)
+    assert (done.stdout, done.stderr) == ("lstm\n", "")
+
+
 RUNGS_METHODS = ("finalists", "search", "uniform", "random_budget", "halving", "lstm")
 
 

@@ -62,6 +62,7 @@ class Table:
         if not path.exists():
             return
         content = read_made(path, config, "table")
+        config.space.problem()  # whose module registers the LSTM, which is in no search space
         self.data = content["data"]
         with reading(path):
             for index, row in enumerate(content["rows"]):
