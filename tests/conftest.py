@@ -1,5 +1,6 @@
 """One thread; examples that are few and the same in every run; a finished search; and stubs of the slowest parts."""
 
+import gc
 import os
 import signal
 from pathlib import Path
@@ -22,6 +23,7 @@ settings.register_profile(
     "enas", deadline=None, derandomize=True, max_examples=20, suppress_health_check=[HealthCheck.too_slow]
 )
 settings.load_profile("enas")
+gc.freeze()  # what was imported stays; looking through a million objects again and again takes 4 % of the time
 
 
 def pytest_xdist_auto_num_workers() -> int:

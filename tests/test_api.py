@@ -407,13 +407,6 @@ def test_a_table_of_no_runs_says_so():
     assert repr(Runs().table("validation_perplexity")) == "no runs"
 
 
-@pytest.mark.slow
-def test_workers_give_the_same_runs(tmp_path):
-    config = Config(**tiny.settings(tmp_path, **SHORT))
-    ends = [enas.sweep(config.replace(log_dir=str(tmp_path / str(jobs))), seeds=2, jobs=jobs) for jobs in (1, 2)]
-    assert [run["validation_perplexity"] for run in ends[0]] == [run["validation_perplexity"] for run in ends[1]]
-
-
 # --- notebooks --------------------------------------------------------------------------------------------------------
 
 

@@ -97,7 +97,8 @@ def test_triton_kernels_equal_those_of_pytorch(norm_bound, is_masked):
     pytest.importorskip("triton", reason="triton is not installed")
     triton_kernels = importlib.import_module("enas.rnn.fast.triton")
     # 300 hidden units are two blocks of a kernel; interpreted, each block takes seconds
-    tensors, mask, towards = make_tensors(torch.float32, hidden=300 if is_masked else 30, steps=2, batch=2)
+    sizes = {"hidden": 300, "batch": 1} if is_masked else {"hidden": 30, "batch": 2}
+    tensors, mask, towards = make_tensors(torch.float32, steps=2, **sizes)
     device = "cuda" if torch.cuda.is_available() else "cpu"  # interpreted on a CPU, see conftest.py
     tensors = {name: (tensor / 7 if "_" in name else tensor).to(device) for name, tensor in tensors.items()}
     mask = mask.to(device) if is_masked else None

@@ -11,7 +11,6 @@ from benchmarks.faults.trial import Case, Outcome, Trial, attempt
 
 ROOT = Path(__file__).resolve().parent.parent
 HOLD = (
-    ("read back", "resume", "params.json is cut"),
     ("read back", "export", "every checkpoint is damaged"),
     ("helpers", "text", "main.py --help: cp1252"),
     ("signals", "convert", "Ctrl-C after 0.2 s"),
@@ -19,7 +18,6 @@ HOLD = (
     ("names and paths", "convert", "stdin is bytes that are no UTF-8"),
     ("bounds", "download", "the archive is half"),
     ("bounds", "convert", "cell.json is nested lists"),
-    ("one candidate", "single", "the learning rate is 1e30"),
     ("newest run", "export", "the newest has a damaged params.json"),
     ("security", "macro", "an image is PostScript"),
     ("security", "export", "a checkpoint runs code"),

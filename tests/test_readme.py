@@ -41,7 +41,8 @@ SNIPPETS = {
     for name, page in PAGES.items()
     for number, code in enumerate(re.findall(r"^```python\n(.*?)^```", page, re.DOTALL | re.MULTILINE))
 }
-SHORTENED, SHORT = ("small", "cells3"), {"shared_max_step": 5, "controller_max_step": 10, "derive_num_sample": 5}
+SHORTENED = ("small", "cells3")
+SHORT = {"shared_max_step": 5, "controller_max_step": 10, "derive_num_sample": 5, "derive_shortlist": 1}
 
 
 @pytest.fixture(scope="module")
@@ -90,7 +91,7 @@ def _arguments(words: list[str]) -> list[str]:
 
 
 def _run(command: str, monkeypatch) -> None:
-    script, *rest = shlex.split(re.sub(r"--seeds \d+", "--seeds 2", command))[1:]
+    script, *rest = shlex.split(re.sub(r"--(seeds|queries) \d+", r"--\1 2", command))[1:]
     if script != "-m":
         assert tiny.run_script(script, rest if script == "generate_gif.py" else _arguments(rest)) == 0, command
         return

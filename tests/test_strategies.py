@@ -505,15 +505,12 @@ def test_the_skip_penalty_is_a_setting_of_looks_at_a_table_too(table, tmp_path, 
 
 def test_the_comparison_is_written_tested_and_plotted(table, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    words = ["--table", table, "--queries", "30", "--seeds", "6", "--use", OWN]
     with tiny.fresh():
-        assert main(words) == 0
-        out = capsys.readouterr().out
-        assert main([*words, "--jobs", "2"]) == 0
+        assert main(["--table", table, "--queries", "30", "--seeds", "6", "--use", OWN]) == 0
+    out = capsys.readouterr().out
     assert "20 looks" in out and "± " in out and "tpe" in out
-    one, other = (tmp_path / "analysis_results" / "strategies" / f"cells-{num}" for num in (1, 2))
+    one = tmp_path / "analysis_results" / "strategies" / "cells-1"
     results = json.loads((one / "results.json").read_text())
-    assert results == json.loads((other / "results.json").read_text())  # in two processes too
     names = ("uniform", "enas", "logits", "halving", "evolution", "local_search", "ppo", "tpe")
     assert [row["strategy"] for row in results["rows"][::2]] == [*names, *names]
     assert all(row["seeds"] == 6 and 10.0 <= row["mean"] < 15 for row in results["rows"])
@@ -537,20 +534,6 @@ def test_an_incomplete_table_says_so(table, tmp_path, monkeypatch, capsys):
     assert "no effect on looks: num_blocks\n" in capsys.readouterr().out
     compare(table=table, queries=5, seeds=2, strategies=("uniform",), config="small", controller_lr_cosine=True)
     assert re.search("no effect on looks: .*controller_lr_cosine, .*shared_lr", capsys.readouterr().out)
-
-
-@pytest.mark.parametrize("jobs", [1, 2])
-def test_a_later_call_looks_at_what_is_in_the_table_then(table, tmp_path, monkeypatch, jobs):
-    monkeypatch.chdir(tmp_path)
-    ask = partial(compare, table=table, queries=5, seeds=2, strategies=("uniform",), jobs=jobs)
-    before = ask()["rows"]
-    content = json.loads((tmp_path / "cells.json").read_text())
-    for row in content["rows"]:
-        for trained_once in row["runs"]:
-            trained_once["validation"] += 1000
-    (tmp_path / "cells.json").write_text(json.dumps(content))
-    after = ask()["rows"]
-    assert after[0]["split"] == "validation" and after[0]["mean"] == pytest.approx(before[0]["mean"] + 1000)
 
 
 def test_a_difference_without_spread_has_no_p():
