@@ -521,6 +521,14 @@ def test_the_comparison_is_written_tested_and_plotted(table, tmp_path, monkeypat
     assert (one / "curves.png").read_bytes().startswith(b"\x89PNG")
 
 
+def test_where_nothing_can_be_written_nothing_is_searched(table, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "analysis_results").touch()
+    monkeypatch.setattr(arena, "all_searches", lambda *args: pytest.fail("a search began"))
+    assert main(["--table", table, "--queries", "5", "--seeds", "2"]) == 2
+    assert "analysis_results/strategies: cannot be written" in capsys.readouterr().err
+
+
 def test_an_incomplete_table_says_so(table, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     content = json.loads((tmp_path / "cells.json").read_text())

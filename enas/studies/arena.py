@@ -18,7 +18,7 @@ from matplotlib.axes import Axes
 
 from enas.config import Config, all_settings, read_preset, with_preset
 from enas.errors import UserError, did_you_mean
-from enas.files import atomic_folder, write_json
+from enas.files import atomic_folder, make_writable, write_json
 from enas.pictures.plots import METHOD_STYLES, SERIES_COLOURS, new_figure, write_figure
 from enas.runs.folder import check_not_launched, find_run, saved_config
 from enas.runs.opening import undisturbed
@@ -77,6 +77,7 @@ def compare(**settings: Any) -> dict[str, Any]:
     names = _names(study, config, looks)
     points = [*(point for point in POINTS if point < study.queries), study.queries]
     at = points if run else [*range(1, study.queries + 1)]  # to judge by shared weights takes long
+    make_writable(RESULTS_DIR)
     curves = all_searches(source, names, study.seeds, at, study.jobs)
     table = Path(study.table).stem if study.table.endswith(".json") else study.table
     title = " ".join(filter(None, (Path(run).name, table)))
