@@ -73,7 +73,8 @@ def test_a_table_says_what_its_rows_columns_cells_and_colours_are(metric):
     figure, axes, image = table(changed(0, 1, 52345.6), metric=metric)
     assert (texts(axes.get_yticklabels()), texts(axes.get_xticklabels())) == (ROWS, COLUMNS)
     assert (axes.get_ylabel(), axes.get_xlabel()) == ("node", "activation of the node (outlined: its own)")
-    assert figure.axes[1].get_ylabel() == f"change of validation {metric.name}\nfrom 143.20"
+    label = f"change of validation {metric.name} from\n143.20, logarithmic beyond ±17"
+    assert figure.axes[1].get_ylabel() == label
     assert texts(axes.texts) == ["143.20", "52345.60", "140.00", "143.20", "143.20", "160.50"]
     assert [patch.get_xy() for patch in axes.patches] == [(-0.5, -0.5), (0.5, 1.5)]
     red, _, blue, _ = image.cmap(1.0)
@@ -147,6 +148,7 @@ def test_no_line_crosses_a_number(values):
 def test_changes_of_different_sizes_stand_on_a_logarithmic_axis_with_plain_numbers(largest, scale):
     figure, axes = bars({**SERIES, "test": [largest, 141.0, 135.0]})
     bottom, top = axes.get_ylim()
+    assert ("logarithmic beyond ±" in axes.get_ylabel()) == (scale == "symlog")
     assert axes.get_yscale() == scale and bottom < -4.5 and top > largest - 139.5
     figure.draw_without_rendering()
     shown = [one.get_text() for one in axes.get_yticklabels() if bottom <= one.get_position()[1] <= top]

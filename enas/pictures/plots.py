@@ -109,7 +109,7 @@ def table_figure(
         if (rows[row], columns[column]) in own:
             corner = (column - 0.5, row - 0.5)
             axes.add_patch(Rectangle(corner, 1, 1, fill=False, edgecolor="black", linewidth=2.5, clip_on=False))
-    label = f"change of {split} {metric.name}\nfrom {format_score(baseline)}"
+    label = f"change of {split} {metric.name} from\n{format_score(baseline)}, logarithmic beyond ±{typical:.2g}"
     ticks = sorted({-largest, -typical, 0.0, typical, largest})
     figure.colorbar(image, ticks=ticks, format="{x:.2g}", label=label).minorticks_off()
     return figure
@@ -145,13 +145,14 @@ def bars_figure(
     axes.axhline(0, color="black", linewidth=0.8)
     axes.set_xticks(range(len(labels)), labels)
     axes.set_title(title, parse_math=False)
+    axes.set_ylabel(f"change of {metric.name} ({'higher' if metric.higher_is_better else 'lower'} is better)")
     typical, largest = _sizes(itertools.chain(*changes.values()))
     if largest > LARGEST_LINEAR_RATIO * typical:
         axes.set_yscale("symlog", linthresh=typical)
+        axes.set_ylabel(f"{axes.get_ylabel()},\nlogarithmic beyond ±{typical:.2g}")
         axes.use_sticky_edges = False  # beside a huge change, a small one would count as the edge 0
     axes.yaxis.set_major_formatter("{x:g}")
     axes.margins(y=0.25)
-    axes.set_ylabel(f"change of {metric.name} ({'higher' if metric.higher_is_better else 'lower'} is better)")
     figure.legend(loc="outside lower center", ncols=2, fontsize=9)
     return figure
 
