@@ -22,7 +22,7 @@ search-cnn: $(VENV)/run dot
 		--compare_with random,random,random,random,random
 
 test: $(VENV)/develop dot
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist loadfile --no-loadscope-reorder
 
 lint: $(VENV)/develop
 	$(BIN)/ruff check .

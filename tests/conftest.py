@@ -31,6 +31,12 @@ def pytest_xdist_auto_num_workers() -> int:
     return 1 + joblib.cpu_count()
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files with slow tests come first, so that none is left to one process at the end."""
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in slow)
+
+
 @pytest.fixture(scope="session", autouse=True)
 def quick():
     """Drawings stay .dot files, plots are empty, files need not survive a power cut, and no trial chooses a precision.

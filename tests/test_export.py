@@ -199,6 +199,7 @@ def test_it_runs_under_autocast_and_in_other_types():
     assert all(weight.is_meta for weight in cell_of(5, 4, device="meta").parameters())
 
 
+@pytest.mark.slow
 def test_torch_export_takes_any_length():
     cell = cell_of(5, 4, bidirectional=True).eval()
     program = torch.export.export(
@@ -742,6 +743,7 @@ def test_an_onnx_file_steps_like_the_cell(runs, tmp_path, onnxruntime, capsys):
     assert "`model.onnx`" in (folder / "README.md").read_text()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["macro", "micro"])
 def test_an_onnx_file_classifies_like_the_network(tmp_path, onnxruntime, kind):
     """Images of another number and of an odd size, too."""

@@ -33,6 +33,7 @@ def homes(tmp_path_factory) -> Path:
     return tmp_path_factory.mktemp("homes")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("key", HOLD, ids=" ".join)
 def test_a_trial_holds(key, homes, tmp_path):
     trial = next(one for one in TRIALS if one.key == key)

@@ -44,6 +44,7 @@ def _run(name: str, command: str, words: list[str]) -> None:
     assert tiny.run_script(script, words) == 0, words
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", LINES)
 def test_the_line_of_a_search_goes_through_every_mode(tmp_path, monkeypatch, capsys, name):
     monkeypatch.chdir(tmp_path)
