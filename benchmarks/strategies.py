@@ -10,6 +10,7 @@ score of the architecture that is chosen after 50, 100, 200 and 500 looks.
 import argparse
 import json
 import sys
+import time
 from typing import Any
 
 from enas.config import read_preset
@@ -51,7 +52,7 @@ def main() -> None:
     print(f"{asked.table}, {asked.seeds} seeds; base: {small}\n{'':72} {'':8}" + "".join(f"{num:>18}" for num in LOOKS))
     for row in ROWS:
         config = looks.config.replace(**{**small, **row, "data_dir": asked.data_dir})
-        source = (json.dumps(config.to_dict()), asked.table, "")
+        source = (json.dumps(config.to_dict()), asked.table, "", time.time_ns())
         for name, scores in all_searches(source, NAMES, asked.seeds, LOOKS, asked.jobs).items():
             first = scores[:, :, 0]
             cells = (

@@ -23,7 +23,7 @@ from enas.cnn.micro import MicroCell, MicroNetwork, MicroSpace
 from enas.config import Config
 from enas.rnn import reference
 from enas.rnn.cell import FlexibleRNNSpace, HardcodedRNNSpace, RNNCell, RNNSpace, num_trees
-from enas.runs import run
+from enas.runs.final import named_architecture
 from enas.search.architecture import MOST_NODES
 from enas.search.controllers import RandomController
 
@@ -306,7 +306,7 @@ def test_a_uniform_baseline_is_uniform_over_functions_whatever_a_search_draws():
     single = {"num_blocks": 4, "mode": "single", "dag_path": "random"}
     for seed in range(4):
         plain, changed = (Config(**single, random_seed=seed, uniform_over=over) for over in ("functions", "labels"))
-        assert run.named_architecture(changed) == run.named_architecture(plain)
+        assert named_architecture(changed) == named_architecture(plain)
 
 
 @pytest.mark.parametrize("changes", [{"train_type": "hardcoded", "architecture": "tree"}, {"train_type": "flexible"}])
@@ -314,7 +314,7 @@ def test_a_uniform_baseline_is_from_the_space_that_is_searched(changes):
     """It was drawn from all cells of the largest size."""
     config = Config(num_blocks=4, mode="single", dag_path="random", **changes)
     space = config.space.problem().space(config)
-    drawn = [run.named_architecture(config.replace(random_seed=seed)) for seed in range(20)]
+    drawn = [named_architecture(config.replace(random_seed=seed)) for seed in range(20)]
     assert all(space.decode(space.encode(one)).canonical() == one.canonical() for one in drawn)
     assert {one.num_blocks for one in drawn} == ({3, 4} if changes["train_type"] == "flexible" else {4})
 

@@ -31,12 +31,12 @@ from enas.data.identity import digest, identity_of
 from enas.data.own import divided, numbered, settings_for, write_dataset
 from enas.errors import Interrupted, RankLostError, UserError, in_one_line
 from enas.files import finite, read_json, reading, write_json
-from enas.runs.final import Final, find_final
+from enas.runs.final import Final, baselines_of, final_or_given, find_final, named_architecture
 from enas.runs.folder import check_same_data, config_for_scratch, find_run, run_config, saved_config, say
 from enas.runs.opening import ARCHITECTURE, check_data, open_run, read_run, undisturbed
-from enas.search.architecture import Architecture, architecture_from_dict, load_architecture
+from enas.search.architecture import Architecture, architecture_from_dict
 from enas.search.checkpoint import Checkpoints
-from enas.search.controllers import Controller, RandomController
+from enas.search.controllers import Controller
 from enas.search.derive import ordered, summary
 from enas.search.metric import Metric
 from enas.search.problem import Exported
@@ -358,7 +358,7 @@ def _in_mode(mode: str, changes: Mapping[str, Any]) -> dict[str, Any]:
 
 def _compared(config: Config) -> list[str]:
     """List `compare_with` in the order of the baselines; UserError if one is none. A search only keeps the setting."""
-    known = [*_baselines(config)]
+    known = [*baselines_of(config)]
     if unknown := set(config.compare_with) - {*known}:
         raise UserError(f"compare_with: {', '.join(sorted(unknown))} is no baseline; there are {', '.join(known)}")
     return sorted(config.compare_with, key=known.index) if config.mode == "train_scratch" else []
@@ -366,7 +366,7 @@ def _compared(config: Config) -> list[str]:
 
 def _trained_baselines(config: Config) -> dict[str, list[dict[str, Any]]]:
     """Train the baselines of `compare_with` from scratch, or go on with them; return their results by name."""
-    makers, results = _baselines(config), dict[str, list[dict[str, Any]]]()
+    makers, results = baselines_of(config), dict[str, list[dict[str, Any]]]()
     for name in _compared(config):
         some = results.setdefault(name, [])
         alone = config.replace(compare_with=(), name="", stop_epoch=0, random_seed=config.random_seed + len(some))
@@ -429,14 +429,13 @@ def test(load_path: str | Path, **changes: Any) -> dict[str, Any]:
     A search scores it with its shared weights; if `dag_path` names another architecture, nothing is written down. A run
     from scratch scores its best epoch.
     """
-    folder = find_run({**changes, "load_path": load_path}, TRAINING)
-    dag_path = changes.pop("dag_path", "")
+    folder, dag_path = find_run({**changes, "load_path": load_path}, TRAINING), changes.pop("dag_path", "")
     config = run_config(folder, _in_mode("test", changes))
     with open_run(config, folder, given=changes) as trainer:
         task, is_scratch = trainer.task, isinstance(trainer, ScratchTrainer)
         if is_scratch and not dag_path:
             return _test_scratch(trainer)
-        final = _final_or_given(folder, config, dag_path, is_scratch)
+        final = final_or_given(folder, config, dag_path, is_scratch)
         trainer.header |= {"finalists": final.finalists} if final.finalists else {}
         trainer.take(final.architecture, task.evaluate(final.architecture, "valid"))
         results = {**trainer.results(), f"test_{task.metric.name}": task.evaluate(final.architecture, "test")}
@@ -506,47 +505,6 @@ def _best_finalist(trainer: Training, config: Config, finalists: list[Architectu
     return best
 
 
-def named_architecture(config: Config) -> Architecture:
-    """Return the architecture that `dag_path` names, a JSON file or a baseline; UserError if there is none."""
-    baselines = _baselines(config)
-    if not config.dag_path:
-        names = ", or ".join(["its JSON file with --dag_path", *baselines])
-        raise UserError(f"mode single trains one given architecture: name {names}")
-    maker = baselines.get(config.dag_path)
-    return searched_architecture(config, config.dag_path) if maker is None else maker(config)
-
-
-def _baselines(config: Config) -> dict[str, Callable[[Config], Architecture]]:
-    """Return the makers of the space's baselines, and of a uniform architecture, by name."""
-    problem = config.space.problem()
-
-    def random(config: Config) -> Architecture:
-        torch.manual_seed(config.random_seed)
-        return RandomController(problem.space(config)).sample(1).architectures[0]
-
-    return {**problem.baselines, "random": undisturbed()(random)}
-
-
-def searched_architecture(config: Config, path: str | Path) -> Architecture:
-    """Return the architecture of the search space in a JSON file; UserError if there is none in it."""
-    architecture, needed = load_architecture(path), config.space.architecture
-    if not isinstance(architecture, needed):
-        raise UserError(f"{path}: is {architecture.title}; {needed.title} is needed here")
-    return architecture
-
-
-def _final_or_given(folder: Path, config: Config, dag_path: str | Path, is_scratch: bool) -> Final:
-    """Return the architecture of a run, or the one in `dag_path`, which a search has weights for."""
-    if dag_path and is_scratch:
-        raise UserError(f"{folder}: has the weights of one architecture; leave --dag_path out")
-    if dag_path:
-        return Final(searched_architecture(config, dag_path), None, "")
-    needed = Architecture if is_scratch else config.space.architecture
-    if (final := find_final(folder, config.space.metric.name, needed)) is None:
-        raise UserError(f"{folder / 'results.json'}: names no architecture; a search makes one with --mode derive")
-    return final
-
-
 def exported(folder: Path, dag_path: str | Path = "", **here: Any) -> tuple[Exported, Final, dict[str, Any]]:
     """Return a run's export, its architecture, and the progress of its weights; `here` are settings of this machine."""
     config, checkpoints = saved_config(folder), Checkpoints(folder / "checkpoints")
@@ -554,7 +512,7 @@ def exported(folder: Path, dag_path: str | Path = "", **here: Any) -> tuple[Expo
     make = space.problem().export
     if make is None:
         raise UserError(f"{folder}: {space.architecture.title} cannot be exported; its search space has no export")
-    final = _final_or_given(folder, config, dag_path, is_scratch)
+    final = final_or_given(folder, config, dag_path, is_scratch)
     path, state = checkpoints.best() if is_scratch else checkpoints.newest()
     data = space.problem().load_data(config.replace(**here))
     check_same_data(folder, config.dataset, identity_of(data))
@@ -614,8 +572,7 @@ def _say_found(trainer: Training, results: dict[str, Any]) -> None:
     if results["architecture"] is None:
         return
     found, metric = architecture_from_dict(results["architecture"]), trainer.task.metric.name
-    cost = trainer.size.cost(found)
-    size = "" if cost is None else f" with {cost}"
+    size = "" if (cost := trainer.size.cost(found)) is None else f" with {cost}"
     value = results[f"validation_{metric}"]
     score = "not finite" if value is None else format_score(value)
     trainer.logbook.info(f"found {found.title}{size}: validation {metric} {score} with shared weights")

@@ -17,6 +17,7 @@ from enas.files import atomic_write, finite, read_json, reading, write_json
 from enas.pictures.plots import bars_figure, table_figure, write_figure
 from enas.runs import folder as run_folder
 from enas.runs import run
+from enas.runs.final import searched_architecture
 from enas.runs.opening import cost_of, read_run, undisturbed
 from enas.search.architecture import architecture_from_dict
 from enas.settings import SEARCHES, USE
@@ -96,7 +97,7 @@ class Study:
         self.ablation, self.name = ablation, "_".join(filter(None, names))
         self.keys = {split: f"{split}_{self.config.space.metric.name}" for split in SPLITS}
         self.architecture: Editable = (
-            run.searched_architecture(self.config, dag_path) if dag_path else run.architecture_of(folder, **changes)
+            searched_architecture(self.config, dag_path) if dag_path else run.architecture_of(folder, **changes)
         )
         self.params = {**self.config.to_dict(), "ablation": ablation, "architecture": self.architecture.to_dict()}
         self.task: Any = None

@@ -72,7 +72,7 @@ def compare(**settings: Any) -> dict[str, Any]:
     config = config.replace(**usual | kept)
     if idle := given.keys() - {*kept, "config", "log_dir", "use", "load_path"}:
         print(f"no effect on looks: {', '.join(sorted(idle))}")
-    source = (json.dumps(config.to_dict()), study.table, run)
+    source = (json.dumps(config.to_dict()), study.table, run, time.time_ns())
     looks, config = _opened(*source)
     names = _names(study, config, looks)
     points = [*(point for point in POINTS if point < study.queries), study.queries]
@@ -103,15 +103,15 @@ def compare(**settings: Any) -> dict[str, Any]:
 
 
 def all_searches(
-    source: tuple[str, str, str], names: Sequence[str], seeds: int, at: Sequence[int], jobs: int = 1
+    source: tuple[str, str, str, int], names: Sequence[str], seeds: int, at: Sequence[int], jobs: int = 1
 ) -> dict[str, np.ndarray]:
     """Return the scores that the strategies reach after these numbers of looks, [seeds, numbers, splits], by name.
 
-    `source` is the settings as JSON, the name of a table and the folder of a run; the name or the folder may be "".
+    `source` is the settings as JSON, the name of a table or "", the folder of a run or "", and a number that no other
+    call has: a process opens them once a call.
     """
     # Seed by seed, so that a strategy that fails does so at once.
-    call = time.time_ns()
-    tasks = {(name, seed): (_searched, source, call, name, seed, at) for seed in range(1, seeds + 1) for name in names}
+    tasks = {(name, seed): (_searched, source, name, seed, at) for seed in range(1, seeds + 1) for name in names}
     found: dict[Any, np.ndarray] = {}
     side_by_side(jobs, "loky", tasks, found.__setitem__, "searches")
     return {name: np.array([found[name, seed] for seed in range(1, seeds + 1)]) for name in names}
@@ -129,12 +129,8 @@ def _names(study: StrategiesConfig, config: Config, looks: Any) -> list[str]:
 
 
 @lru_cache(maxsize=1)
-def _opened_once(source: tuple[str, str, str], *_call: int) -> tuple[Any, Config]:
+def _opened(settings: str, table: str, run: str, _call: int) -> tuple[Any, Config]:
     """Open what a call looks at, in each process; a later call finds a table or a run that has grown."""
-    return _opened(*source)
-
-
-def _opened(settings: str, table: str, run: str) -> tuple[Any, Config]:
     config = Config(**json.loads(settings))
     looks: Any = open_table(table, config.data_dir) if table else None
     if run:  # which has the shape of the run's own controller
@@ -144,10 +140,10 @@ def _opened(settings: str, table: str, run: str) -> tuple[Any, Config]:
 
 
 @undisturbed()
-def _searched(source: tuple[str, str, str], call: int, name: str, seed: int, at: Sequence[int]) -> np.ndarray:
+def _searched(source: tuple[str, str, str, int], name: str, seed: int, at: Sequence[int]) -> np.ndarray:
     """Return the scores of the architectures that are chosen after these numbers of looks, [numbers, splits]."""
     torch.set_num_threads(1)
-    looks, config = _opened_once(source, call)
+    looks, config = _opened(*source)
     seed_everything(seed)
     looks.begin(seed)
     changes = {"train_type": config.space.train_types[0]} | STRATEGY_CHANGES.get(name, {"train_type": name})
