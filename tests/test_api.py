@@ -29,8 +29,7 @@ from enas.cnn.macro import MacroNetwork
 from enas.config import read_preset
 from enas.errors import TrainingDivergedError
 from enas.export.folder import export
-from enas.rnn.cell import RNNSpace
-from enas.rnn.lstm import LSTMBaseline
+from enas.rnn.cell import LSTMBaseline, RNNSpace
 from enas.rnn.task import LanguageTask
 from enas.runs import folder as run_folder
 from enas.runs import run as runs

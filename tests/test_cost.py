@@ -13,7 +13,8 @@ from enas.cnn.macro import MacroNetwork
 from enas.cnn.model import MacroCNN, MicroCNN
 from enas.cnn.operations import register_operation
 from enas.cnn.settings import MicroCNNConfig, ScratchCNNConfig
-from enas.rnn.lstm import LSTMBaseline, LSTMModel
+from enas.rnn.cell import LSTMBaseline
+from enas.rnn.lstm import LSTMModel
 from enas.rnn.problem import cost
 from enas.rnn.settings import LanguageModelConfig, SharedRNNConfig
 from enas.rnn.shared import SharedRNN
@@ -76,9 +77,22 @@ def test_the_cost_of_an_lstm(tie):
     assert cost(config, 11, LSTMBaseline(hidden)) == expected
 
 
-def test_an_operation_of_ones_own_counts():
+class Centred(torch.nn.Conv2d):
+    """An operation that makes numbers of tensors, here and in its forward pass."""
+
+    def __init__(self, channels, stride):
+        super().__init__(channels, channels, 3, stride, padding=torch.tensor(2).item(), dilation=2)
+
+    def forward(self, x):
+        return super().forward(x - x.mean().item())
+
+
+def test_an_operation_of_ones_own_counts_and_draws_nothing():
     with tiny.registering():
-        register_operation("dilated", lambda channels, stride: torch.nn.Conv2d(channels, channels, 3, stride, 2, 2))
-        network = MacroNetwork(("dilated",), ((),))
+        register_operation("centred", Centred)
+        network = MacroNetwork(("centred",), ((),))
         config = ScratchCNNConfig(scratch_cnn_hid=4)
-        assert macro_cost(network, 7, config, (9, 9)) == whole(MacroCNN(network, 7, config), (9, 9))
+        expected = whole(MacroCNN(network, 7, config), (9, 9))
+        before = torch.get_rng_state()
+        assert macro_cost(network, 7, config, (9, 9)) == expected
+        assert torch.equal(torch.get_rng_state(), before)

@@ -609,9 +609,12 @@ def test_a_model_without_build_has_no_part_for_hugging_face(runs, tmp_path, rend
         ("search", {"dag_path": "deep.json"}, "the run has no weights edges.3_4; the cell is not one of its search"),
         ("search", {"dag_path": "net.json"}, "a recurrent cell is needed here"),
         ("search", {"load_path": "nothing"}, "load_path nothing: no such run"),
+        ("search", {"output": "."}, ".: exists already; name a new folder"),
     ],
 )
-def test_an_export_that_is_impossible_is_refused(runs, tmp_path, kind, changes, reason):
+def test_an_export_that_is_impossible_is_refused(runs, tmp_path, monkeypatch, kind, changes, reason):
+    (tmp_path / "empty").mkdir()
+    monkeypatch.chdir(tmp_path / "empty")
     (tmp_path / "deep.json").write_text(RNNCell(("tanh",) * 5, (0, 1, 2, 3)).to_json())
     (tmp_path / "net.json").write_text(tiny.NETWORKS["macro"].to_json())
     (tmp_path / "other.json").write_text(CELL.to_json())  # another one of the search has its weights
@@ -686,6 +689,12 @@ def test_a_network_is_that_of_the_training_alone(kind):
     network, config = tiny.NETWORKS[kind], Config(network_type="cnn", cnn_space=kind, mode="single")
     model = _shaken(alone(kind, network))
     same(exported_network(network, model, config), model, lambda model, x: model(x))
+
+
+def test_a_title_counts_the_layers_that_are_left():
+    network, config = tiny.NETWORKS["macro"].remove_node(1), Config(network_type="cnn", mode="single")
+    found = convolutional.exported(network, alone("macro", network).state_dict(), config)
+    assert found.title == "A convolutional network of 2 layers"
 
 
 def test_weights_keep_their_names():

@@ -2,6 +2,8 @@
 
 import io
 import json
+import subprocess
+import sys
 from dataclasses import replace
 from functools import partial
 
@@ -14,8 +16,7 @@ from tiny import run_command
 
 from enas.cnn.macro import STEM, MacroNetwork
 from enas.cnn.micro import MicroCell, MicroNetwork
-from enas.rnn.cell import RNNCell
-from enas.rnn.lstm import LSTMBaseline
+from enas.rnn.cell import LSTMBaseline, RNNCell
 from enas.search.architecture import load_architecture
 from enas.search.formats import read_architecture, write_architecture
 
@@ -292,6 +293,13 @@ def test_a_cell_that_a_format_cannot_express_is_refused(format, cell, message):
 def _outcome(capsys, *argv: str) -> tuple[int, str, str]:
     status = main(list(argv))
     return status, *capsys.readouterr()
+
+
+def test_the_converter_knows_the_file_of_an_lstm_in_a_new_process(tmp_path):
+    (tmp_path / "lstm.json").write_text(LSTMBaseline(8).to_json())
+    words = [sys.executable, "-m", "enas", "convert", "--from", "json", str(tmp_path / "lstm.json"), "--to", "darts"]
+    done = subprocess.run(words, cwd=tiny.ROOT, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (2, "error: darts: this format has only a recurrent cell, not an LSTM\n")
 
 
 def test_the_converter_reads_one_argument_several_standard_input_or_a_json_file(tmp_path, monkeypatch, capsys):

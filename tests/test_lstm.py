@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from enas.rnn import problem
-from enas.rnn.cell import RNNCell
-from enas.rnn.lstm import LSTMBaseline, LSTMModel
+from enas.rnn.cell import LSTMBaseline, RNNCell
+from enas.rnn.lstm import LSTMModel
 from enas.rnn.settings import LanguageModelConfig
 
 T, B, H, V = 5, 3, 4, 7

@@ -12,8 +12,7 @@ from strategies import nodes
 from enas.config import Config, read_preset
 from enas.errors import TrainingDivergedError
 from enas.rnn import reference as rnn_reference
-from enas.rnn.cell import RNNCell
-from enas.rnn.lstm import LSTMBaseline
+from enas.rnn.cell import LSTMBaseline, RNNCell
 from enas.rnn.problem import PROBLEM, cost, load_data, nearest_lstm
 from enas.rnn.task import LanguageTask
 from enas.runs import run

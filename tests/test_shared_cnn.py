@@ -23,6 +23,7 @@ from enas.cnn.micro import MicroCell, MicroNetwork
 from enas.cnn.model import MacroCNN, MicroCNN, SharedMacroCNN, SharedMicroCNN
 from enas.cnn.network import reduction_layers
 from enas.cnn.operation_names import MACRO_OPERATIONS
+from enas.cnn.operations import register_operation
 from enas.cnn.settings import MacroConfig, MicroCNNConfig, MicroConfig, ScratchCNNConfig
 from enas.cnn.task import VisionTask
 
@@ -434,3 +435,18 @@ def test_a_micro_operation_starts_alike_on_every_edge_and_mixes_no_channels():
             outputs = [cell.edges[f"{node}_{slot}_1_{name}"](x) for node in (2, 3) for slot in (0, 1)]
             assert all(torch.equal(output, outputs[0]) for output in outputs)
             torch.testing.assert_close(cell.edges[f"2_0_1_{name}"](changed)[:, 1], outputs[0][:, 1])
+
+
+def test_an_operation_of_ones_own_starts_as_it_is_made():
+    def mean(channels: int, stride: int) -> nn.Module:
+        layers = nn.Conv2d(channels, channels, 3, stride, 1), nn.Conv2d(channels, channels, 1)
+        for layer in layers:
+            nn.init.constant_(layer.weight, 0.25)
+        return nn.Sequential(*layers)
+
+    with tiny.registering():
+        register_operation("mean", mean)
+        model = SharedMicroCNN(10, MicroConfig(cnn_num_layers=3, cnn_hid=4, cnn_num_blocks=2))
+    edges = [edge for cell in model.cells for name, edge in cell.edges.items() if name.endswith("_mean")]
+    layers = [layer for edge in edges for layer in edge.modules() if isinstance(layer, nn.Conv2d)]
+    assert layers and all((layer.weight == 0.25).all() for layer in layers)

@@ -25,7 +25,8 @@ Shape = tuple[int, ...]  # of a map, without the batch
 @cache
 def _part(make: Callable[..., nn.Module], x: Shape, *args: object) -> tuple[Cost, Shape]:
     """Return the cost of `make(*args)` and the shape of its result on `x`, or on maps like `x` in a range of labels."""
-    with torch.device("meta"), torch.no_grad(), FlopCounterMode(display=False) as counter:
+    # Not on "meta": an operation of a user's own may make numbers of tensors.
+    with torch.device("cpu"), torch.random.fork_rng([]), torch.no_grad(), FlopCounterMode(display=False) as counter:
         module, empty = make(*args).eval(), torch.empty(1, *x)
         result = module(dict.fromkeys(args[0], empty) if isinstance(args[0], range) else empty)
     parameters = sum(weight.numel() for weight in module.parameters())

@@ -32,7 +32,7 @@ def exported(network: Network, found: Mapping[str, Tensor], config: ConfigLike, 
     if isinstance(network, MacroNetwork):
         names = network.operations
         sizes, sources, scratch = *_macro(network, found), config[ScratchCNNConfig]
-        title = f"A convolutional network of {network.num_layers} layers"
+        title = f"A convolutional network of {len(network.layers)} layers"
     else:
         names = tuple(edge.operation for cell in network.cells.values() for edge in cell.edges)
         sizes, sources, scratch = *_micro(network, found), config[MicroCNNConfig]
@@ -49,8 +49,7 @@ def exported(network: Network, found: Mapping[str, Tensor], config: ConfigLike, 
     places, files = exportable("operation", {name: makers[name] for name in names if name in makers})
     settings |= {"operations": places} if places else {}
     settings["architecture"] = network.to_dict()
-    with torch.device("meta"):
-        weights = {name: _weight(name, sources, found) for name in readable.build(**settings).state_dict()}
+    weights = {name: _weight(name, sources, found) for name in readable.build(**settings).state_dict()}
     note, size = "", ", ".join(map(str, images.train.size if images is not None else (32, 32)))
     if images is not None:
         settings |= {"classes": images.classes, "image_size": images.train.size}
@@ -92,6 +91,7 @@ def _with_running_statistics(
         if not is_batch:
             for module in network.modules():
                 if isinstance(module, nn.BatchNorm2d):
+                    module.reset_running_stats()  # an operation of a user's own keeps those of the search
                     module.train().momentum = None  # the mean over all minibatches
             task.evaluate(None, "train", STATISTICS_BATCHES)
             network.eval()

@@ -229,9 +229,9 @@ class SharedMicroCNN(MicroGraph):
             first: dict[tuple[str, bool], dict[str, Any]] = {}
             for edge in edges:
                 operation = cell.edges[edge.key]
-                for module in operation.modules():
-                    if isinstance(module, nn.Conv2d) and module.weight.shape[:2] == (module.out_channels,) * 2:
-                        nn.init.dirac_(module.weight)
+                for one in operation.modules() if edge.operation in ("sep3x3", "sep5x5") else ():
+                    if isinstance(one, nn.Conv2d) and one.kernel_size == (1, 1):
+                        nn.init.dirac_(one.weight)
                 kind = (edge.operation, edge.source in CELL_INPUTS)  # these may have another stride
                 operation.load_state_dict(first.setdefault(kind, operation.state_dict()))
 

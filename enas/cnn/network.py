@@ -36,7 +36,8 @@ def read(folder: str | Path = HERE, **changes: Any) -> dict[str, Any]:
 
 def read_weights(path: Path) -> dict[str, Tensor]:
     """Read a file of safetensors: the length of a header, the header as JSON, and the numbers."""
-    data, types = bytearray(path.read_bytes()), {"F32": torch.float32, "I64": torch.int64}
+    data, types = bytearray(path.read_bytes()), {"F32": torch.float32, "F64": torch.float64, "BOOL": torch.bool}
+    types |= {"I64": torch.int64, "I32": torch.int32, "U8": torch.uint8}  # of buffers
     start = 8 + int.from_bytes(data[:8], "little")
     weights = {}
     for name, place in json.loads(data[8:start]).items():

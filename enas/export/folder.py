@@ -41,7 +41,7 @@ def export(
     output = Path(place(output, "output"))
     if onnx:
         check_installed()
-    if output.exists() and (not output.is_dir() or any(output.iterdir())):
+    if not output.name or (output.exists() and (not output.is_dir() or any(output.iterdir()))):
         raise UserError(f"{output}: exists already; name a new folder")
     folder = find_run({"load_path": load_path, "log_dir": log_dir})
     config = saved_config(folder)

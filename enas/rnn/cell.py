@@ -1,4 +1,4 @@
-"""The recurrent search space (paper section 2.1): cells, and spaces of cells."""
+"""The recurrent search space (paper section 2.1): cells, spaces of cells, and the LSTM they are compared with."""
 
 import random
 from bisect import bisect
@@ -9,9 +9,10 @@ from itertools import accumulate
 from typing import Any, ClassVar, NamedTuple
 
 from enas.errors import UserError
-from enas.search.architecture import check_encodable
+from enas.search.architecture import Architecture, check_encodable
 from enas.search.graph import Cell
 from enas.search.space import NamedSpace
+from enas.settings import ConfigLike
 
 
 class Activation(NamedTuple):
@@ -146,6 +147,25 @@ class RNNCell(Cell):
         parent = self.previous[position - 1]
         rest = self.previous[: position - 1] + self.previous[position:]
         return {"previous": tuple(parent if label == node else label for label in rest)}
+
+
+@dataclass(frozen=True)
+class LSTMBaseline(Architecture):
+    """A plain LSTM of one layer with `hidden` units; UserError unless that is a positive integer."""
+
+    type_name: ClassVar = "lstm"
+    title: ClassVar = "an LSTM"
+    keys: ClassVar = ("hidden",)
+
+    hidden: int
+
+    def __post_init__(self) -> None:
+        if type(self.hidden) is not int or self.hidden < 1:
+            raise UserError(f"hidden of an LSTM is {self.hidden!r}; it must be a positive integer")
+
+    def embed(self, config: ConfigLike) -> int:
+        """Return the embedding size of its language model: H, whatever shared_embed says, if weights are tied."""
+        return self.hidden if config.tie_weights else config.shared_embed
 
 
 def _sorted(tree: Tree) -> Tree:

@@ -9,8 +9,7 @@ from torch import Tensor
 
 from enas.errors import UserError
 from enas.rnn import reference as rnn_reference
-from enas.rnn.cell import ACTIVATIONS, RNNCell
-from enas.rnn.lstm import LSTMBaseline
+from enas.rnn.cell import ACTIVATIONS, LSTMBaseline, RNNCell
 from enas.rnn.text import Corpus, to_rows
 from enas.search.own_code import exportable
 from enas.search.problem import RUNNING, Exported

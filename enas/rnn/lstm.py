@@ -1,8 +1,6 @@
 """A plain LSTM language model: the baseline for a discovered cell at the same number of parameters."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -10,29 +8,9 @@ from torch.func import functional_call
 from torch.nn import functional as F
 
 from enas.errors import UserError
+from enas.rnn.cell import LSTMBaseline
 from enas.rnn.language_model import LanguageModel
 from enas.rnn.settings import LanguageModelConfig
-from enas.search.architecture import Architecture
-from enas.settings import ConfigLike
-
-
-@dataclass(frozen=True)
-class LSTMBaseline(Architecture):
-    """A plain LSTM of one layer with `hidden` units; UserError unless that is a positive integer."""
-
-    type_name: ClassVar = "lstm"
-    title: ClassVar = "an LSTM"
-    keys: ClassVar = ("hidden",)
-
-    hidden: int
-
-    def __post_init__(self) -> None:
-        if type(self.hidden) is not int or self.hidden < 1:
-            raise UserError(f"hidden of an LSTM is {self.hidden!r}; it must be a positive integer")
-
-    def embed(self, config: ConfigLike) -> int:
-        """Return the embedding size of its language model: H, whatever shared_embed says, if weights are tied."""
-        return self.hidden if config.tie_weights else config.shared_embed
 
 
 class LSTMModel(LanguageModel):

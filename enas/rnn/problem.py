@@ -7,10 +7,10 @@ from functools import partial
 import torch
 
 from enas.pictures.drawing import write_graph
-from enas.rnn.cell import FlexibleRNNSpace, HardcodedRNNSpace, RNNCell, RNNSpace
+from enas.rnn.cell import FlexibleRNNSpace, HardcodedRNNSpace, LSTMBaseline, RNNCell, RNNSpace
 from enas.rnn.drawing import cell_graph
 from enas.rnn.export import exported
-from enas.rnn.lstm import LSTMBaseline, LSTMModel
+from enas.rnn.lstm import LSTMModel
 from enas.rnn.settings import LanguageModelConfig, LanguageTaskConfig, SharedRNNConfig, TextConfig
 from enas.rnn.shared import SharedRNN
 from enas.rnn.task import LanguageTask

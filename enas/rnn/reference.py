@@ -249,7 +249,7 @@ class LanguageModel(Cell):
     def perplexity(self, text: str | Tensor, columns: int = 0) -> float:
         """Return the perplexity of a text, or of numbers of words, in `columns` that are read side by side.
 
-        By default it is computed as in the run: in as many columns, and with batch statistics if the search had them.
+        By default it is computed as the run's on validation: in as many columns, with batch statistics if it had them.
         """
         words = self.encode(text) if isinstance(text, str) else text
         if len(words) == 0:

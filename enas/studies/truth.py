@@ -62,7 +62,6 @@ class Table:
         if not path.exists():
             return
         content = read_made(path, config, "table")
-        config.space.problem()  # whose module registers the LSTM, which is in no search space
         self.data = content["data"]
         with reading(path):
             for index, row in enumerate(content["rows"]):
@@ -214,7 +213,6 @@ def train_from_scratch(settings: dict[str, Any], architecture: dict[str, Any], s
     """
     with tempfile.TemporaryDirectory() as folder, redirect_stdout(io.StringIO()):
         config = Config(**{**settings, "mode": "train_scratch", "random_seed": seed, "log_dir": folder})
-        config.space.problem()  # which registers the types of its architectures
         results = run.train_to(config, architecture_from_dict(architecture))
     metric, history = config.space.metric.name, results.get("history", ())
     scores = {split: results[f"{split}_{metric}"] for split in ("validation", "test")}
