@@ -221,13 +221,15 @@ def test_a_given_architecture_is_studied_and_a_split_can_be_shortened(at_home, s
 @pytest.mark.parametrize(
     ("space", "with_run"), [("rnn", True), ("rnn", False), ("macro", True), ("micro", False)], indirect=["space"]
 )
-def test_variants_can_be_trained_anew(at_home, home, searched, space, with_run):
+def test_variants_can_be_trained_anew(at_home, home, searched, capsys, space, with_run):
     (at_home / "given.json").write_text(GIVEN[space].to_json())
     if with_run:
         rows = analysis.node_removal(load_path=str(searched), **BUDGET)
     else:
-        rows = analysis.node_removal(**settings_of(space, home / space, dag_path="given.json", **BUDGET))
-        assert rows[0]["architecture"] == GIVEN[space].to_dict()
+        (at_home / "preset.py").write_text("cnn_cutout = 0\n" if space == "micro" else "tie_weights = False\n")
+        changes = {"dag_path": "given.json", "config": "preset.py"}
+        rows = analysis.node_removal(**settings_of(space, home / space, **changes, **BUDGET))
+        assert rows[0]["architecture"] == GIVEN[space].to_dict() and "config" not in capsys.readouterr().out
     runs = [path for _, path in sorted((path.name, path) for path in (at_home / "made").iterdir())]
     for row, path in zip(rows, runs, strict=True):
         results = json.loads((path / "results.json").read_text())

@@ -12,6 +12,7 @@ import time
 from contextlib import closing
 from pathlib import Path
 from types import SimpleNamespace
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -27,7 +28,7 @@ from enas.guard import guarded
 from enas.rnn.cell import RNNCell
 from enas.runs import run
 from enas.runs.folder import only_user
-from enas.runs.logbook import Curves, Logbook
+from enas.runs.logbook import Curves, Logbook, Mirror
 from enas.runs.run import scored
 from enas.search.record import NoLogbook
 from enas.terminal import progress_bar
@@ -52,6 +53,17 @@ def test_weights_and_biases_gets_what_tensorboard_gets(tmp_path, monkeypatch):
     run.resume(folder, max_epoch=3)
     run.test(folder)
     assert len(list(folder.glob("wandb/offline-run-*"))) == 2
+
+
+def test_runs_of_one_name_have_pages_of_their_own_in_weights_and_biases(tmp_path, monkeypatch):
+    made = []
+    stub = SimpleNamespace(Settings=dict, init=lambda **given: made.append(given) or Mock())
+    monkeypatch.setitem(sys.modules, "wandb", stub)
+    for name in ("one", "other", "one"):
+        (tmp_path / name / "search-1").mkdir(parents=True, exist_ok=True)
+        Mirror(tmp_path / name / "search-1", {})
+    assert [given["name"] for given in made] == ["search-1"] * 3
+    assert made[0]["id"] == made[2]["id"] != made[1]["id"] and made[0]["id"].startswith("search-1-")
 
 
 def test_weights_and_biases_without_the_package(tmp_path, monkeypatch, capsys):

@@ -374,6 +374,16 @@ def test_train_scratch_takes_the_newest_search_and_new_settings(copy, capsys):
     assert all(expected.items() <= tiny.params(path).items() for path in made)
 
 
+def test_a_preset_given_to_train_scratch_counts_as_on_the_command_line(tmp_path):
+    """What the search's run is scored with, and how it was derived, went before it."""
+    path = tmp_path / "own.py"
+    path.write_text("shared_num_sample = 2\nprecision = 'bfloat16'\nderive_num_sample = 7\n")
+    search = tiny.run_in(tmp_path, max_epoch=1)
+    params = tiny.params(run.train_scratch(search, config=str(path), max_epoch=1).folder)
+    assert (params["shared_num_sample"], params["precision"], params["derive_num_sample"]) == (2, "bfloat16", 7)
+    assert tiny.results(search)["mode"] == "derive"
+
+
 @pytest.mark.parametrize(("kind", "names"), [("orig", ["random", "lstm"]), ("macro", ["random"])])
 def test_train_scratch_trains_baselines_with_the_same_budget_and_compares(copy, capsys, kind, names):
     search = run_of(copy, kind)

@@ -537,6 +537,24 @@ def test_a_run_whose_losses_stay_non_finite_ends(tmp_path):
     assert trainer.progress.skipped == len(calls)
 
 
+@pytest.mark.parametrize("last", [13, 17, 19])
+def test_weights_that_were_saved_broken_are_not_returned_to(tmp_path, last):
+    """The loss is not finite after them; the epoch ends, and saves them, with step 20, or 9, 7 … steps later."""
+    trainer = tiny.trainer(tmp_path, max_epoch=3, max_save_num=3)
+    step = trainer.step_shared
+
+    def breaking():
+        step()
+        if trainer.progress.total_shared_steps == 1 + last and trainer.progress.lr_scale == 1.0:
+            for weight in trainer.task.model.parameters():
+                weight.data *= 1e30
+
+    trainer.step_shared = breaking
+    trainer.train()
+    assert (trainer.progress.rollbacks, trainer.progress.lr_scale) == (1, 0.5)
+    assert trainer.progress.history[-1]["validation_perplexity"] < 100
+
+
 @pytest.mark.parametrize("what", ["reward", "gradient"])
 def test_an_update_of_the_controller_that_is_not_finite_changes_nothing(tmp_path, monkeypatch, what):
     trainer = tiny.trainer(tmp_path)

@@ -1,7 +1,7 @@
 """The cost of a convolutional network: its parameters, and the multiply-adds of an image.
 
 Torch's FLOP counter measures each part once, a user's own operation too. Products and convolutions count;
-normalisation, pools and activations do not.
+normalisation, pools and activations do not. Not on "meta": an own operation may make numbers of tensors.
 """
 
 from collections.abc import Callable
@@ -25,7 +25,6 @@ Shape = tuple[int, ...]  # of a map, without the batch
 @cache
 def _part(make: Callable[..., nn.Module], x: Shape, *args: object) -> tuple[Cost, Shape]:
     """Return the cost of `make(*args)` and the shape of its result on `x`, or on maps like `x` in a range of labels."""
-    # Not on "meta": an operation of a user's own may make numbers of tensors.
     with torch.device("cpu"), torch.random.fork_rng([]), torch.no_grad(), FlopCounterMode(display=False) as counter:
         module, empty = make(*args).eval(), torch.empty(1, *x)
         result = module(dict.fromkeys(args[0], empty) if isinstance(args[0], range) else empty)

@@ -20,6 +20,7 @@ from tensorboardX.event_file_writer import EventsWriter
 from tensorboardX.proto.event_pb2 import Event
 from tensorboardX.proto.summary_pb2 import Summary
 
+from enas.data.identity import digest
 from enas.errors import UserError
 from enas.files import atomic_write, opened, read_or_empty, write_json
 from enas.search.record import NoLogbook
@@ -99,10 +100,10 @@ class Mirror:
     def __init__(self, folder: Path, settings: dict[str, Any]):
         import wandb
 
-        self._wandb, name = wandb, folder.name
+        self._wandb, own = wandb, f"{folder.name}-{digest(bytes(folder.resolve()))[:8]}"
         quiet = wandb.Settings(console="off", silent=True)
         self._run = wandb.init(
-            project="enas", id=name, name=name, dir=folder, config=settings, resume="allow", settings=quiet
+            project="enas", id=own, name=folder.name, dir=folder, config=settings, resume="allow", settings=quiet
         )
         # A resumed run writes some steps again, which wandb's own count of steps would refuse.
         self._run.define_metric("*", step_metric="step")

@@ -146,8 +146,7 @@ class Run(dict[str, Any]):
         if split not in SPLITS:
             raise UserError(f"split is {split!r}; it must be one of {', '.join(SPLITS)}")
         training = self._opened()
-        alone = training.architecture if isinstance(training, ScratchTrainer) else None
-        needed = type(alone) if alone else training.space.architecture
+        needed = type(training.architecture) if isinstance(training, ScratchTrainer) else training.space.architecture
         return [training.score(one, split) for one in _checked(architectures, needed)]
 
     def _opened(self) -> Training:
@@ -340,7 +339,7 @@ def train_scratch(load_path: str | Path, on_epoch: Hook = None, **changes: Any) 
     seeds, and its mean is compared.
     """
     folder, changes = find_run({**changes, "load_path": load_path}, SEARCHES), _in_mode("train_scratch", changes)
-    others = with_preset(changes).get("compare_with", saved_config(folder).compare_with)
+    others = changes.get("compare_with", saved_config(folder).compare_with)
     config = config_for_scratch(folder, changes, is_compared=bool(others))
     _compared(config)  # else refused before anything is trained
     architecture = named_architecture(config) if config.dag_path else architecture_of(folder, **changes)
@@ -350,10 +349,10 @@ def train_scratch(load_path: str | Path, on_epoch: Hook = None, **changes: Any) 
 
 
 def _in_mode(mode: str, changes: Mapping[str, Any]) -> dict[str, Any]:
-    """Return settings to change, with a function's own mode; UserError if they name another."""
+    """Return settings to change, those of a preset too, with a function's own mode; UserError if they name another."""
     if (asked := changes.get("mode", mode)) != mode:
         raise UserError(f"mode is {asked!r}, but it is {mode} here; leave it out")
-    return {**changes, "mode": mode}
+    return with_preset({**changes, "mode": mode})
 
 
 def _compared(config: Config) -> list[str]:
@@ -416,9 +415,8 @@ def derive(load_path: str | Path, **changes: Any) -> dict[str, Any]:
         trainer.record(derived)
         if derived.comparison:
             trainer.logbook.info(describe_comparison(derived.comparison))
-        is_kept = trainer.progress.architecture == known
         how = "derived" if chosen is None else "derived the finalist that is best from scratch; with shared weights"
-        what = "keeps the architecture it had, which is no worse" if is_kept else how
+        what = "keeps the architecture it had, which is no worse" if trainer.progress.architecture == known else how
         return _report(trainer, trainer.results(), what)
 
 
@@ -452,9 +450,8 @@ def architecture_of(load_path: str | Path, **changes: Any) -> Architecture:
     saved = saved_config(folder)
     names = [name for name in changes if name.startswith("derive_") or name in ("max_parameters", "max_flops")]
     asked = {name: changes[name] for name in names if changes[name] != getattr(saved, name)}
-    finalists = [saved.derive_finalists, saved.derive_rung_epoch]
     final = None if asked else find_final(folder, saved.space.metric.name, saved.space.architecture)
-    if final is not None and (saved.derive_finalists == 0 or final.finalists == finalists):
+    if final and (saved.derive_finalists == 0 or final.finalists == [saved.derive_finalists, saved.derive_rung_epoch]):
         return final.architecture
     here = {name: changes[name] for name in ("data_dir", "num_gpu", "num_threads", "rank_timeout") if name in changes}
     return architecture_from_dict(derive(folder, **here, **asked)["architecture"])
@@ -573,8 +570,7 @@ def _say_found(trainer: Training, results: dict[str, Any]) -> None:
         return
     found, metric = architecture_from_dict(results["architecture"]), trainer.task.metric.name
     size = "" if (cost := trainer.size.cost(found)) is None else f" with {cost}"
-    value = results[f"validation_{metric}"]
-    score = "not finite" if value is None else format_score(value)
+    score = "not finite" if (value := results[f"validation_{metric}"]) is None else format_score(value)
     trainer.logbook.info(f"found {found.title}{size}: validation {metric} {score} with shared weights")
     if compared := [entry for entry in results["history"] if "place" in entry]:
         trainer.logbook.info(describe_comparison(compared[-1]))

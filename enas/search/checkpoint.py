@@ -89,17 +89,22 @@ class Checkpoints:
         """Return the files of the checkpoints, oldest first."""
         return sorted(path for path in self.folder.glob("*.pt") if re.fullmatch(r"\d+-\d+\.pt", path.name))
 
-    def newest(self, report: Callable[[str], object] = lambda line: None) -> tuple[Path, dict[str, Any]]:
-        """Return the newest readable checkpoint; `report` gets a line on each newer one. UserError if there is none."""
+    def newest(self, report: Callable[[str], object] = str, below: float = float("inf")) -> tuple[Path, dict[str, Any]]:
+        """Return the newest readable checkpoint, if possible of fewer than `below` shared steps; UserError for none."""
 
         def found() -> tuple[Path, dict[str, Any]]:
-            first = None
+            first, spare = None, None
             for path in reversed(self.paths()):
                 try:
-                    return path, _of_run(path)
+                    one = path, _of_run(path)
+                    spare = spare or one
+                    if one[1]["progress"]["total_shared_steps"] < below:
+                        return one
                 except UserError as error:
                     report(f"{error}; trying the checkpoint before it")
                     first = first or UserError(f"{error}; no older checkpoint can be read")
+            if spare:
+                return spare
             raise first or NotFoundError(f"{self.folder}: no checkpoint; the run has not come to its first one")
 
         return self.ranks.from_first(found)

@@ -155,11 +155,13 @@ class Training(ABC):
 
     def _roll_back(self) -> None:
         before, clocks = self.progress, self.clocks()
+        # No step was finite after a later checkpoint, so that its weights may be broken.
+        below = before.total_shared_steps - SKIPS_BEFORE_ROLLBACK
         if before.rollbacks == ROLLBACKS_BEFORE_END:
             steps = f"{SKIPS_BEFORE_ROLLBACK} steps in a row were not finite, after {before.rollbacks} returns"
             advice = "lower the shared learning rate or gradient clip"
             raise TrainingDivergedError(f"training diverged: {steps} to the last checkpoint; {advice}")
-        self.load_state_dict(self.checkpoints.newest(self.logbook.info)[1])
+        self.load_state_dict(self.checkpoints.newest(self.logbook.info, below)[1])
         self.progress = replace(self.progress, skipped=before.skipped, rollbacks=before.rollbacks + 1, **clocks)
         self.progress.lr_scale = before.lr_scale / 2
         self.logbook.info(f"back to the last checkpoint, shared learning rate × {self.progress.lr_scale}")

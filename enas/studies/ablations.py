@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from enas.config import Config, effect_notes, named, without_effect
+from enas.config import Config, effect_notes, named, with_preset, without_effect
 from enas.data.identity import identity_of
 from enas.errors import UserError
 from enas.files import atomic_write, finite, read_json, reading, write_json
@@ -82,7 +82,8 @@ class Study:
         is_trained = mode == "train_scratch"
         if is_trained and max_batches is not None:
             print("no effect in mode train_scratch: max_batches; --max_epoch and --shared_max_step shorten it")
-        changes = {name: value for name, value in settings.items() if name not in ("mode", "dag_path", "load_path")}
+        given = with_preset(settings).items()
+        changes = {name: value for name, value in given if name not in ("mode", "dag_path", "load_path")}
         if is_trained and dag_path and not settings.get("load_path"):
             folder, self.config = None, Config(**settings)
             if self.config.precision == "auto":  # each variant would choose for itself, and they are compared

@@ -92,8 +92,7 @@ def compare(**settings: Any) -> dict[str, Any]:
         rows = _tested({name: score[:, np.searchsorted(at, points)] for name, score in scores.items()}, points)
         print(_shown(rows, split, looks.metric.decimals))
         results["rows"] += [{"split": split, **row} for row in rows]
-    name = title.replace("/", "_").replace(" ", "_")
-    folder = next(one for num in count(1) if not (one := RESULTS_DIR / f"{name}-{num}").exists())
+    folder = next(one for num in count(1) if not (one := RESULTS_DIR / f"{re.sub('[/ ]', '_', title)}-{num}").exists())
     with atomic_folder(folder) as made:
         write_json(made / "results.json", results)
         write_table(made / "results.csv", results["rows"])
