@@ -526,7 +526,7 @@ def test_where_nothing_can_be_written_nothing_is_searched(table, tmp_path, monke
     (tmp_path / "analysis_results").touch()
     monkeypatch.setattr(arena, "all_searches", lambda *args: pytest.fail("a search began"))
     assert main(["--table", table, "--queries", "5", "--seeds", "2"]) == 2
-    assert "analysis_results/strategies: cannot be written" in capsys.readouterr().err
+    assert "analysis_results: cannot be written" in capsys.readouterr().err
 
 
 def test_an_incomplete_table_says_so(table, tmp_path, monkeypatch, capsys):

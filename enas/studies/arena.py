@@ -77,7 +77,7 @@ def compare(**settings: Any) -> dict[str, Any]:
     names = _names(study, config, looks)
     points = [*(point for point in POINTS if point < study.queries), study.queries]
     at = points if run else [*range(1, study.queries + 1)]  # to judge by shared weights takes long
-    make_writable(RESULTS_DIR)
+    make_writable(next(path for path in (RESULTS_DIR, *RESULTS_DIR.parents) if path.exists()))
     curves = all_searches(source, names, study.seeds, at, study.jobs)
     table = Path(study.table).stem if study.table.endswith(".json") else study.table
     title = " ".join(filter(None, (Path(run).name, table)))
