@@ -375,7 +375,7 @@ def test_train_scratch_takes_the_newest_search_and_new_settings(copy, capsys):
 
 
 def test_a_preset_given_to_train_scratch_counts_as_on_the_command_line(tmp_path):
-    """What the search's run is scored with, and how it was derived, went before it."""
+    """The saved settings of the search took precedence over the preset, and nothing was derived."""
     path = tmp_path / "own.py"
     path.write_text("shared_num_sample = 2\nprecision = 'bfloat16'\nderive_num_sample = 7\n")
     search = tiny.run_in(tmp_path, max_epoch=1)

@@ -537,15 +537,15 @@ def test_a_run_whose_losses_stay_non_finite_ends(tmp_path):
     assert trainer.progress.skipped == len(calls)
 
 
-@pytest.mark.parametrize("last", [13, 17, 19])
-def test_weights_that_were_saved_broken_are_not_returned_to(tmp_path, last):
-    """The loss is not finite after them; the epoch ends, and saves them, with step 20, or 9, 7 … steps later."""
+@pytest.mark.parametrize("broken_by", [14, 18, 20])
+def test_weights_that_were_saved_broken_are_not_returned_to(tmp_path, broken_by):
+    """The run is saved after step 20: before it returns to a checkpoint if step 18 or 20 breaks the weights."""
     trainer = tiny.trainer(tmp_path, max_epoch=3, max_save_num=3)
     step = trainer.step_shared
 
     def breaking():
         step()
-        if trainer.progress.total_shared_steps == 1 + last and trainer.progress.lr_scale == 1.0:
+        if trainer.progress.total_shared_steps == broken_by and trainer.progress.lr_scale == 1.0:
             for weight in trainer.task.model.parameters():
                 weight.data *= 1e30
 

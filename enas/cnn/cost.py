@@ -1,7 +1,7 @@
 """The cost of a convolutional network: its parameters, and the multiply-adds of an image.
 
 Torch's FLOP counter measures each part once, a user's own operation too. Products and convolutions count;
-normalisation, pools and activations do not. Not on "meta": an own operation may make numbers of tensors.
+normalisation, pools and activations do not. Parts run on the CPU: tensors on "meta" have no numbers to read.
 """
 
 from collections.abc import Callable
