@@ -79,9 +79,7 @@ class RunConfig(Settings):
         kind=USE,
     )
     log_dir: str = _use("logs", "folder in which a new run makes its own folder", is_path=True)
-    name: str = setting(
-        "", "name of a new run's folder; by default DATASET_TRAIN-TYPE_TIME", only={"mode": TRAINING}, kind=USE
-    )
+    name: str = setting("", "new run's folder; by default DATASET_TRAIN-TYPE_TIME", only={"mode": TRAINING}, kind=USE)
     data_dir: str = _use("data", "folder of all datasets", is_path=True)
     random_seed: int = setting(12345, "seed of Python, NumPy and torch", at_least=0, below=2**63)
     num_gpu: int = _use(-1, "0 uses the CPU, 1 a GPU, -1 a GPU if there is one; torchrun uses several", at_least=-1)

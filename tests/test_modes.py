@@ -459,6 +459,41 @@ def test_a_restarted_launch_goes_on_with_its_run_and_not_with_a_baseline(copy, m
     assert resumed == [("found", {"stop_epoch": 1, "num_threads": 2}), "anew"]
 
 
+def test_a_restarted_launch_finds_a_run_from_scratch_beside_its_search(copy, monkeypatch):
+    """It was looked for in logs/ alone, and begun anew."""
+    monkeypatch.setattr(commands, "launched", lambda: SimpleNamespace(size=2, is_first=True))
+    monkeypatch.setattr(commands, "join", lambda *_: ALONE)
+    looked = []
+    monkeypatch.setattr(commands, "run_of_launch", looked.append)
+    monkeypatch.setattr(run, "train_scratch", lambda *_, **changes: changes)
+    search, elsewhere = run_of(copy, "orig"), copy / "elsewhere"
+    for restarts in ("0", "1"):
+        monkeypatch.setenv("TORCHELASTIC_RESTART_COUNT", restarts)
+        for place in ({}, {"log_dir": str(elsewhere)}):
+            execute(load_path=str(search), mode="train_scratch", **place)
+    assert looked == [search.parent, elsewhere]
+
+
+def test_a_name_that_is_taken_is_refused_before_baselines_are_trained(copy):
+    search = run_of(copy, "orig")
+    given = {"name": search.name, "compare_with": ["random"], "max_epoch": 1}
+    before = tiny.tree(copy / "logs")
+    with tiny.refused(f"{search.name}: exists already; give another --name"):
+        run.train_scratch(search, **given)
+    assert tiny.tree(copy / "logs") == before
+
+
+def test_a_new_run_from_scratch_has_its_baselines_too(tmp_path, capsys):
+    """They were left out without a word."""
+    config = Config(**tiny.settings(tmp_path, mode="train_scratch", max_epoch=1, compare_with=["random", "gru"]))
+    cell = RNNCell(("tanh", "ReLU"), (0,))
+    with tiny.refused("compare_with: gru is no baseline; there are lstm, random"):
+        run.train(config, cell)
+    assert not (tmp_path / "logs").exists()
+    found = run.train(config.replace(compare_with=["random"]), cell)
+    assert f"test perplexity from scratch: found {found['test_perplexity']:.2f}, random" in capsys.readouterr().out
+
+
 def test_a_restarted_command_takes_no_run_of_another_command_of_its_launch(tmp_path, monkeypatch):
     """As in one job of SLURM, whose number names the launch."""
     monkeypatch.setattr(run_folder, "launched", lambda: SimpleNamespace(size=2))

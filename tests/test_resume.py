@@ -138,6 +138,10 @@ def test_training_to_an_epoch_and_further_trains_no_step_twice(tmp_path, monkeyp
         ends[name] = (tiny.newest_state(folder), _results(folder))
     assert tiny.difference(ends["whole"], ends["parts"]) is None
     assert results[-1][f"test_{config.space.metric.name}"] is not None
+    other = RNNCell(("tanh",), ()) if is_text else tiny.NETWORKS["macro"]
+    for changed, one in ((config.replace(max_epoch=5), architecture), (config, other)):
+        with tiny.refused("one: has another architecture or other settings; give another name"):
+            run.train_to(changed, one)
     monkeypatch.setattr(run, "resume", lambda *args, **changes: tiny.diverge())
     assert math.isnan(run.train_to(config, architecture)[f"validation_{config.space.metric.name}"])
 

@@ -264,8 +264,7 @@ def reduction_name(layer: int, label: int) -> str:
 class MicroNetwork(Classifier):
     """Normal cells in three stages, with a reduction cell between two stages; see `Classifier`.
 
-    Each cell reads the two before it. The first have `channels`, which double in each reduction cell; `num_layers` are
-    the normal ones.
+    Each cell reads the two before it. The first have `channels`, doubled by each reduction; `num_layers` are normal.
     """
 
     def __init__(self, **arguments: Any):

@@ -21,7 +21,9 @@ def execute(**given: Any) -> dict[str, Any]:
         if launched().size > 1 and os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") != "0":
             config = Config(**{name: given[name] for name in ("log_dir", "num_gpu", "rank_timeout") if name in given})
             ranks = join(config.num_gpu, config.rank_timeout)
-            begun = ranks.from_first(lambda: str(run_of_launch(Path(config.log_dir)) or ""))
+            # A run from scratch lies beside its search, unless log_dir says where.
+            home = find_run(given).parent if given.get("load_path") and "log_dir" not in given else Path(config.log_dir)
+            begun = ranks.from_first(lambda: str(run_of_launch(home) or ""))
             # A baseline, which the same command trains first, has a name of its own.
             if begun and (saved := saved_config(Path(begun))).name == given.get("name", ""):
                 # Named, because torchrun sets OMP_NUM_THREADS, which would count instead.

@@ -44,21 +44,28 @@ def make_run_folder(config: Config, identity: Identity, held: ExitStack) -> Path
     with refusing(lambda error: f"{first}: the run folder cannot be made ({error.strerror}); choose another --log_dir"):
         first.parent.mkdir(parents=True, exist_ok=True)
         with _alone_in(first.parent):
-            if config.name and first.is_dir() and not first.is_symlink() and _is_unbegun(first):
+            check_free(config)
+            if config.name and first.is_dir():
                 with only_user(first):
                     shutil.rmtree(first)
             others = (first.with_name(f"{first.name}-{number}") for number in itertools.count(2))
-            for folder in [first] if config.name else itertools.chain([first], others):
-                with suppress(FileExistsError):
+            for folder in itertools.chain([first], others):
+                with nullcontext() if config.name else suppress(FileExistsError):
                     folder.mkdir()
                     break
-            else:
-                raise UserError(f"{first}: exists already; give another --name, or go on with that run by --load_path")
             held.enter_context(only_user(folder))
     write_json(folder / IDENTITY, vars(identity))
     if launched().size > 1:
         write_json(folder / LAUNCH, {"launch": _launch()})
     return folder
+
+
+def check_free(config: Config) -> None:
+    """Raise UserError if a new run has a `name` that is taken in `log_dir`."""
+    folder = Path(config.log_dir, config.name)
+    is_folder = folder.is_dir() and not folder.is_symlink()
+    if config.name and os.path.lexists(folder) and not (is_folder and _is_unbegun(folder)):
+        raise UserError(f"{folder}: exists already; give another --name, or go on with that run by --load_path")
 
 
 @contextmanager
@@ -204,8 +211,7 @@ def config_for_scratch(folder: Path, settings: Mapping[str, Any], *, is_compared
     """Return the settings of a run from scratch that takes its architecture from the search in `folder`.
 
     It has the search's settings, except for name, pause, threads and shared_num_sample, and for the precision unless
-    runs are compared, with `settings` put in; load_path names the search. UserError if `settings` contradict the space
-    that was searched.
+    runs are compared, with `settings` put in; load_path names the search. UserError if `settings` contradict its space.
     """
     own = {"log_dir": str(folder.parent), "dag_path": "", "name": "", "stop_epoch": 0}  # instead of the search's own
     # Perhaps on another machine: threads and precision are chosen again. More architectures a step would be copies.

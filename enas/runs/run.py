@@ -32,9 +32,9 @@ from enas.data.own import divided, numbered, settings_for, write_dataset
 from enas.errors import Interrupted, RankLostError, UserError, in_one_line
 from enas.files import finite, read_json, reading, write_json
 from enas.runs.final import Final, baselines_of, final_or_given, find_final, named_architecture
-from enas.runs.folder import check_same_data, config_for_scratch, find_run, run_config, saved_config, say
+from enas.runs.folder import check_free, check_same_data, config_for_scratch, find_run, run_config, saved_config, say
 from enas.runs.opening import ARCHITECTURE, check_data, open_run, read_run, undisturbed
-from enas.search.architecture import Architecture, architecture_from_dict
+from enas.search.architecture import Architecture, architecture_from_dict, load_architecture
 from enas.search.checkpoint import Checkpoints
 from enas.search.controllers import Controller
 from enas.search.derive import ordered, summary
@@ -200,8 +200,9 @@ def train(
         needed, makers = config.space.architecture, config.space.problem().baselines.values()
         if not isinstance(architecture, needed) and type(architecture) not in {type(make(config)) for make in makers}:
             _checked([architecture], needed)
+    baselines = _trained_baselines(config)
     with open_run(config, architecture=architecture, given=given) as trainer:
-        return _finished(trainer, on_epoch)
+        return _finished(trainer, on_epoch, baselines)
 
 
 def _check_new(config: Config, modes: Collection[str]) -> None:
@@ -273,7 +274,7 @@ def search_module(
     given, earlier = Given(make, {"train": train, "valid": valid, "test": test}, loss=loss, score=score), {**GIVEN}
     if name in earlier and not folder and given.objects != earlier[name].objects:
         raise UserError(
-            f"dataset {name} has another module, loss, score or data in this process; name dataset= another"
+            f"dataset {name} has another module, loss, score or data in this process; give another dataset="
         )
     GIVEN[name], settings = given, {"network_type": "module", **settings}
     try:
@@ -319,8 +320,14 @@ def scored(score: Callable[[], Mapping[str, Any]], names: Iterable[str]) -> Mapp
 def train_to(config: Config, architecture: Architecture) -> dict[str, Any]:
     """Train one architecture from scratch, or go on with it, as `train_or_resume`; return its results so far.
 
-    They are NaN if the training has no result, see `scored`. A pause at `stop_epoch` changes no result.
+    They are NaN if the training has no result, see `scored`. A pause at `stop_epoch` changes no result. UserError if
+    the run of this `name` has another architecture or other settings.
     """
+    folder = Path(config.log_dir, config.name)
+    if config.name and Checkpoints(folder / "checkpoints").paths():
+        saved, known = saved_config(folder), load_architecture(folder / ARCHITECTURE)
+        if _digest(saved, known) != _digest(config.replace(mode=saved.mode), architecture):
+            raise UserError(f"{folder}: has another architecture or other settings; give another name")
     names = [f"{split}_{config.space.metric.name}" for split in ("validation", "test")]
     try:
         results = scored(lambda: train_or_resume(config, architecture), names)
@@ -342,6 +349,7 @@ def train_scratch(load_path: str | Path, on_epoch: Hook = None, **changes: Any) 
     others = changes.get("compare_with", saved_config(folder).compare_with)
     config = config_for_scratch(folder, changes, is_compared=bool(others))
     _compared(config)  # else refused before anything is trained
+    check_free(config)
     architecture = named_architecture(config) if config.dag_path else architecture_of(folder, **changes)
     baselines = _trained_baselines(config)
     with open_run(config, architecture=architecture) as trainer:

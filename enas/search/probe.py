@@ -30,9 +30,8 @@ def seconds(action: Callable[[], object]) -> float:
 
     timer = Timer(tried)
     first = timer.timeit(1)
-    if first < LONG or torch.cuda.is_available():  # beside a GPU the first try compiles
-        return min(timer.repeat(TRIES, number=1))
-    return first
+    is_repeated = first < LONG or torch.cuda.is_available()  # beside a GPU the first try compiles
+    return min(timer.repeat(TRIES, number=1)) if is_repeated else first
 
 
 def choose_precision(task: Task, draw: Callable[[], list[Any]]) -> tuple[str, str]:

@@ -104,9 +104,7 @@ class TrainerConfig(LengthConfig):
         4, "derive, evaluate, draw and save every this many epochs", at_least=1, only=SEARCHING, again=SEARCHES
     )
     max_save_num: int = setting(4, "newest checkpoints to keep, in addition to the best", at_least=1, again=TRAINING)
-    log_step: int = setting(
-        50, "steps or architectures from one point of a curve to the next", at_least=1, again=TRAINING
-    )
+    log_step: int = setting(50, "steps or architectures between two points of a curve", at_least=1, again=TRAINING)
     shared_num_sample: int = setting(1, "architectures in a step of the shared parameters", at_least=1)
     uniform_over: str = setting(
         "functions",
@@ -124,9 +122,7 @@ class TrainerConfig(LengthConfig):
     controller_start: float = setting(
         0.0, "share of epochs on uniform architectures, before the controller trains", at_least=0, below=1, only=TRAINED
     )
-    controller_max_step: int = setting(
-        2000, "architectures an epoch that train the controller", at_least=0, only=TRAINED
-    )
+    controller_max_step: int = setting(2000, "architectures an epoch to train the controller", at_least=0, only=TRAINED)
     reward: str = setting("", "registered function from scores to rewards, which also ranks candidates", only=RANKING)
 
     @property
@@ -243,9 +239,7 @@ class ControllerOptimConfig(Settings):
     controller_lr_cosine: bool = setting(False, "cosine schedule with restarts, instead of controller_lr", only=THETA)
     controller_lr_max: float = setting(0.05, "controller's learning rate where a cosine starts", above=0, only=COSINE)
     controller_lr_min: float = setting(0.001, "controller's learning rate where a cosine ends", at_least=0, only=COSINE)
-    controller_grad_clip: float = setting(
-        0.0, "controller's largest gradient norm; 0 clips none", at_least=0, only=THETA
-    )
+    controller_grad_clip: float = setting(0.0, "controller's largest gradient norm; 0 for none", at_least=0, only=THETA)
 
     @property
     def optimizer(self) -> dict[str, Any]:
@@ -296,11 +290,7 @@ class ScratchConfig(Settings):
         only=FROM_SCRATCH,
     )
     scratch_early_stop: int = setting(
-        30,
-        "from scratch: stop after this many epochs without improvement; 0 never",
-        at_least=0,
-        only=FROM_SCRATCH,
-        again=TRAINING,
+        30, "from scratch: stop if so many epochs bring no gain; 0 never", at_least=0, only=FROM_SCRATCH, again=TRAINING
     )
 
 

@@ -92,9 +92,8 @@ class Trainer(Training):
 
     def is_warming_up(self) -> bool:
         """Whether ω still trains on uniform architectures, and θ does not train yet."""
-        if not self.controller.is_trained or self.progress.total_controller_updates > 0:
-            return False
-        return self.progress.epoch < self.config.warm_up_epochs
+        is_yet_to_learn = self.controller.is_trained and self.progress.total_controller_updates == 0
+        return is_yet_to_learn and self.progress.epoch < self.config.warm_up_epochs
 
     def _draw(self) -> None:
         """Sample a step's architectures: from the policy, and uniformly over labels, which name weights to train."""

@@ -177,8 +177,7 @@ def _scored(study: Study) -> list[Row]:
     variants, notes = variants_of(study.architecture, names)
     if len(variants) == 1:
         raise UserError(f"{study.architecture.title} with nothing to remove: {'; '.join(notes)}")
-    folder = _folder_of(study)
-    path = folder / "results.json"
+    path = (folder := _folder_of(study)) / "results.json"
     with run_folder.only_user(folder):
         write_json(folder / "params.json", study.params)
         with reading(path):
