@@ -45,9 +45,7 @@ class RunConfig(Settings):
         only={"network_type": "cnn"},
         kind=SPACE,
     )
-    dataset: str = setting(
-        "ptb", "ptb, wikitext, cifar, a built-in one (pydoc, markov, shapes), or a folder in data_dir", kind=SPACE
-    )
+    dataset: str = setting("ptb", "ptb, wikitext, cifar, pydoc, markov, shapes, or a folder in data_dir", kind=SPACE)
     train_type: str = setting(
         "orig",
         "how architectures are sampled; enas and regular are other names of orig",
@@ -83,12 +81,8 @@ class RunConfig(Settings):
     data_dir: str = _use("data", "folder of all datasets", is_path=True)
     random_seed: int = setting(12345, "seed of Python, NumPy and torch", at_least=0, below=2**63)
     num_gpu: int = _use(-1, "0 uses the CPU, 1 a GPU, -1 a GPU if there is one; torchrun uses several", at_least=-1)
-    rank_timeout: float = _use(
-        600.0, "torchrun: seconds to wait for an answer of another process before the run ends", above=0
-    )
-    num_threads: int = _use(
-        0, "CPU threads; 0 takes OMP_NUM_THREADS, or the fastest number of a short trial", at_least=0, at_most=1024
-    )
+    rank_timeout: float = _use(600.0, "torchrun: seconds to wait for another process before the run ends", above=0)
+    num_threads: int = _use(0, "CPU threads; 0 is OMP_NUM_THREADS, or the fastest in trials", at_least=0, at_most=1024)
     use: tuple[str, ...] = _use((), "modules of your own to load first, names or .py files; ENAS_USE names more")
     wandb: bool = setting(
         False,

@@ -51,7 +51,8 @@ def atomic_folder(path: Path) -> Iterator[Path]:
     """Give a folder to fill inside the block, which appears at `path` whole when the block ends, or not at all.
 
     An empty folder at `path` is replaced, and one with the same content, hidden files aside, is kept. UserError when
-    `path` holds other content, or nothing can be written there.
+    `path` holds other content, or nothing can be written there. A power cut soon afterwards may leave files empty: many
+    would take long to sync.
     """
     with writing(path), _beside(path) as made:
         made.mkdir()

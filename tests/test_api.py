@@ -380,6 +380,12 @@ def test_a_sweep_without_lists_of_values_is_refused(tmp_path, varied):
         enas.sweep(Config(**tiny.settings(tmp_path, **SHORT)), **varied)
 
 
+@pytest.mark.parametrize("numbers", [{"seeds": 0}, {"jobs": 0}, {"seeds": "2"}])
+def test_a_sweep_of_no_runs_is_refused(numbers):
+    with tiny.refused("both must be integers, at least 1"):
+        enas.sweep(Config(), **numbers)
+
+
 def test_a_run_of_a_sweep_that_was_killed_at_once_begins_anew(tmp_path):
     config = Config(**tiny.settings(tmp_path, **SHORT))
     with pytest.raises(KeyboardInterrupt), tiny.in_call(LanguageTask, "shared_loss", 1, tiny.interrupt):

@@ -427,6 +427,11 @@ WRONG = {
         "iterated again",
     ),
     "empty": (TextNet, {"valid": []}, "pass 1 gives no minibatch"),
+    "empty_uniform": (TextNet, {"valid": [], "train_type": "random"}, "pass 1 gives no minibatch"),
+    "none": (TextNet, {"test": None}, "test is None; it must be an iterable of minibatches"),
+    "fraction": (TextNet, {"valid": 0.1}, r"valid is 0\.1; it must be an iterable of minibatches"),
+    "same": (itertools.repeat(TextNet()).__next__, {}, "make returned weights that it had returned before"),
+    "no_loss": (TextNet, {"loss": lambda output, target: None}, "loss or score is no single number"),
     "batches": (
         TextNet,
         {"train": [torch.zeros(3, 2)]},

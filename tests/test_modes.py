@@ -549,6 +549,10 @@ def test_a_network_trained_on_all_images_is_tested_once_after_the_last_epoch(wit
     assert Checkpoints(folder / "checkpoints").best()[1]["progress"]["epoch"] == 3
     again = execute(mode="test", load_path=str(folder), data_dir=without_validation["data_dir"])
     assert again["test_accuracy"] == results["test_accuracy"]
+    with tiny.refused("valid has no images; valid_size holds some out"):
+        run.load(folder, data_dir=without_validation["data_dir"]).score(
+            [load_architecture(folder / "architecture.json")]
+        )
 
 
 def test_a_search_and_an_ablation_need_validation_images(without_validation, tmp_path):

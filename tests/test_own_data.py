@@ -193,6 +193,7 @@ REFUSED = {  # the sentence of a kind: splits, and what the line says of them
     ],
     AN_ITEM: [
         (all_three([["a b", "c"]]), "a token of train 0 is 'a b' (str)"),
+        (all_three([["a", " b"]]), "a token of train 0 is ' b' (str)"),  # which would be read as b
         (all_three([object()]), "train 0 is <object"),
         (all_three([b"bytes"]), "train 0 is b'bytes'"),
         ([SENTENCES, [{"text": 3}], SENTENCES], "valid 0 is 3 (int)"),

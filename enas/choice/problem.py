@@ -61,6 +61,10 @@ class Given(Space[ModuleChoices]):
         if not isinstance(module, nn.Module) or not choices_in(module):
             raise UserError("make must be a class or function that returns a new torch.nn.Module with an enas.Choice")
         self.choices = [[f"{place}={part}" for part in one.parts] for place, one in choices_in(module).items()]
+        if {one for one in module.parameters() if one.requires_grad} & {*make().parameters()}:
+            raise UserError("make returned weights that it had returned before; each call must return new ones")
+        if wrong := [name for name, one in splits.items() if not {"__iter__", "__getitem__"} & {*dir(one)}]:
+            raise UserError(f"{wrong[0]} is {splits[wrong[0]]!r:.80}; it must be an iterable of minibatches")
         if keeping := [name for name, one in splits.items() if getattr(one, "persistent_workers", False)]:
             raise UserError(f"{keeping[0]}: a resumed run would differ with persistent_workers=True; leave that out")
         self.known = {name: content(one) for name, one in splits.items() if length_hint(one, 1)}  # without test=()
@@ -192,7 +196,7 @@ class ModuleTask(Task):
             leaves = tree_leaves(dict(batch) if isinstance(batch, Mapping) else batch)
             num = next((len(one) for one in leaves if isinstance(one, Tensor) and one.ndim), 1)
             total += torch.tensor([num * float(self._measured(architecture, batch, "score")[0]), num])
-        if total[1] == 0 and split in self.given.known:
+        if total[1] == 0 and (split != "test" or split in self.given.known):
             next(endless(self.given.splits[split], self.seed, [0, 0]))  # raises the error
         return float(total[0] / total[1])
 
@@ -205,7 +209,8 @@ class ModuleTask(Task):
             raise UserError(f"a minibatch is a {type(batch).__name__}; it must be a pair, (input, target), or a dict")
         inputs, target = batch if is_pair else (batch, batch)
         output = self.model(**inputs) if isinstance(inputs, Mapping) else self.model(inputs)
-        values = [torch.as_tensor(self.given.functions[name](output, target), device=self.device) for name in names]
+        found = [self.given.functions[name](output, target) for name in names]
+        values = [torch.as_tensor(() if one is None else one, device=self.device) for one in found]
         if any(value.dim() for value in values):
             raise UserError(f"{' or '.join(names)} is no single number; return the mean over the minibatch")
         return values

@@ -180,10 +180,6 @@ def _first_order(old: Pairs, labels: tuple[int, ...] = CELL_INPUTS) -> tuple[Any
     return first, *min(_first_order(old, (*labels, node)) for node in nodes)
 
 
-def _labels(pair: Any, pairs: Sequence[Any]) -> list[int]:
-    return [label for label, other in enumerate(pairs, start=len(CELL_INPUTS)) if other == pair]
-
-
 @cache
 def _next_level(left: int, labels: int, last: int, operations: tuple[str, ...]) -> tuple[list[Any], list[int]]:
     """Return the pairs that read one of the `last` labels, and how many cells begin with 1 … `left` nodes of them."""
@@ -302,16 +298,16 @@ class MicroSpace(NamedSpace[MicroNetwork]):
 
     def _cell(self, rng: random.Random) -> MicroCell:
         """Draw level by level: a level is a multiset of pairs, so that only nodes of equal pairs can be exchanged."""
-        pairs, last, exchange = list[Any](), len(CELL_INPUTS), dict[int, int]()
+        pairs, last, exchange = list[Any](), (first := len(CELL_INPUTS)), dict[int, int]()
         while left := self.num_blocks - len(pairs):
-            known, ways = _next_level(left, len(CELL_INPUTS) + len(pairs), last, tuple(sorted(self.operations)))
+            known, ways = _next_level(left, first + len(pairs), last, tuple(sorted(self.operations)))
             last = rng.choices(range(1, left + 1), ways)[0]
             places = sorted(rng.sample(range(len(known) + last - 1), last))  # of a multiset, by stars and bars
             pairs += [known[place - index] for index, place in enumerate(places)]
         # Exchanges of alike nodes give other multisets for the same function, but for those that change none.
         for pair in dict.fromkeys(pairs):
             images = [tuple(sorted((exchange.get(source, source), name) for source, name in other)) for other in pairs]
-            alike, changed = (_labels(pair, among) for among in (pairs, images))
+            alike, changed = ([at for at, other in enumerate(some, first) if other == pair] for some in (pairs, images))
             if len(changed) != len(alike):
                 return self._cell(rng)
             exchange |= zip(changed, rng.sample(alike, len(alike)), strict=True)

@@ -97,9 +97,7 @@ class MacroConfig(_SizeConfig):
     cnn_num_layers: int = _depth(
         0, f"cnn, searching: layers (macro) or normal cells (micro); 0 is {_both(LAYERS)}", at_least=0, kind=SPACE
     )
-    cnn_hid: int = setting(
-        0, f"cnn, searching: filters of the first layers; 0 is {_both(FILTERS)}", at_least=0, only=WITH_SHARED
-    )
+    cnn_hid: int = setting(0, f"cnn, searching: first filters; 0 is {_both(FILTERS)}", at_least=0, only=WITH_SHARED)
     cnn_dropout: float = setting(0.1, "cnn, searching: the classifier's dropout", at_least=0, below=1, only=WITH_SHARED)
     cnn_operations: tuple[str, ...] = setting((), "cnn: operations, separated by commas; none is all", kind=SPACE)
 
@@ -173,11 +171,7 @@ class MicroCNNConfig(ScratchCNNConfig):
 
     scratch_cnn_num_layers: int = _depth(15, "cnn, micro, from scratch: normal cells", at_least=1, only=FROM_SCRATCH)
     scratch_cnn_drop_path: float = setting(
-        0.4,
-        "cnn, micro, from scratch: probability that a path is dropped, in the last cell at the end of training",
-        at_least=0,
-        below=1,
-        only=FROM_SCRATCH,
+        0.4, "cnn, micro, from scratch: largest probability to drop a path", at_least=0, below=1, only=FROM_SCRATCH
     )
     scratch_cnn_auxiliary_weight: float = setting(
         0.4, "cnn, micro, from scratch: weight of the auxiliary head's loss", at_least=0, only=FROM_SCRATCH

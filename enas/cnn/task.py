@@ -120,6 +120,8 @@ class VisionTask(Task):
         self, networks: Sequence[Network], split: str, metric: Metric, num_images: int, max_batches: int | None
     ) -> list[float]:
         """Return the metric of each network, over minibatches of about `num_images`."""
+        if not len(self._splits[split]):
+            raise UserError(f"{split} has no images; valid_size holds some out")
         total, count = torch.zeros(len(networks), device=self.device), 0
         batches = islice(evaluation_batches(self._splits[split], num_images), max_batches)
         for batch in progress_bar(batches, "evaluation"):

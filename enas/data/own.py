@@ -189,7 +189,7 @@ def _text(item: Any, place: str) -> str | list[str] | list[int]:
     tokens = [] if isinstance(found, str) else list(found)
     are_ids = bool(tokens) and not isinstance(tokens[0], str)
     for token in tokens:
-        is_word = isinstance(token, str) and len(token.split()) == 1
+        is_word = isinstance(token, str) and token.split() == [token]
         is_id = isinstance(token, Integral) and not isinstance(token, bool)
         if not (is_id if are_ids else is_word):
             raise _refused(f"a token of {place}", token, AN_ITEM)

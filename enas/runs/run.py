@@ -273,9 +273,7 @@ def search_module(
     name = settings["dataset"] = saved_config(folder).dataset if folder else settings["dataset"]
     given, earlier = Given(make, {"train": train, "valid": valid, "test": test}, loss=loss, score=score), {**GIVEN}
     if name in earlier and not folder and given.objects != earlier[name].objects:
-        raise UserError(
-            f"dataset {name} has another module, loss, score or data in this process; give another dataset="
-        )
+        raise UserError(f"dataset {name} has another module, loss, score or data in this process; give another dataset")
     GIVEN[name], settings = given, {"network_type": "module", **settings}
     try:
         if folder:

@@ -68,9 +68,7 @@ class LengthConfig(Settings):
     """Length of the run."""
 
     max_epoch: int = setting(150, "epochs of training", at_least=1, again=TRAINING)
-    shared_max_step: int = setting(
-        0, "steps per epoch of the shared parameters; 0 is 400 (text) or a whole pass (images)", at_least=0
-    )
+    shared_max_step: int = setting(0, "training steps an epoch; 0 is 400 (text) or a whole pass (images)", at_least=0)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -139,10 +137,7 @@ class DeriveConfig(Settings):
     derive_max_batches: int = setting(4, "validation minibatches that score each sample", at_least=1, **SAMPLING)
     derive_labellings: int = setting(2, "labellings whose mean scores a function", at_least=1, **SAMPLING)
     derive_uniform: bool = setting(
-        False,
-        "derive among the controller's samples and as many uniform ones, not among the samples alone",
-        only=TRAINED | DERIVING,
-        again=("train", "derive"),
+        False, "derive among as many uniform samples, too", only=TRAINED | DERIVING, again=("train", "derive")
     )
     derive_shortlist: int = setting(1, "best functions to score again on all of validation", at_least=1, **SAMPLING)
     derive_finalists: int = setting(
@@ -207,9 +202,7 @@ class SizeConfig(Settings):
 
     max_parameters: int = setting(0, "most parameters of a derived architecture; 0 is no limit", at_least=0, **LIMITING)
     max_flops: int = setting(0, "most FLOPs per input of a derived architecture; 0 is no limit", at_least=0, **LIMITING)
-    size_beta: float = setting(
-        -0.1, "weight in rewards of the distance from max_parameters and max_flops", at_most=0, only=WITH_LIMIT
-    )
+    size_beta: float = setting(-0.1, "weight in rewards of the distance from the limits", at_most=0, only=WITH_LIMIT)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -284,10 +277,7 @@ class ScratchConfig(Settings):
     """
 
     scratch_asgd_patience: int = setting(
-        5,
-        "from scratch: average weights if validation is worse than the best of more than this many epochs ago; 0 never",
-        at_least=0,
-        only=FROM_SCRATCH,
+        5, "from scratch: patience of NT-ASGD's averaging, in epochs; 0 never averages", at_least=0, only=FROM_SCRATCH
     )
     scratch_early_stop: int = setting(
         30, "from scratch: stop if so many epochs bring no gain; 0 never", at_least=0, only=FROM_SCRATCH, again=TRAINING

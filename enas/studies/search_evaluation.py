@@ -26,9 +26,9 @@ from enas.search.architecture import Architecture, architecture_from_dict
 from enas.search.derive import ordered
 from enas.search.record import seconds_in
 from enas.search.rungs import cost_to_the_end, rungs_to
+from enas.studies import statistics as stats
 from enas.studies.evaluation_report import BEST, PREFIXES, ranking_figure, report, scores_figure
 from enas.studies.settings import CONTROLS, EXPECTED, LONGER, SEARCH_CHANGES, TIMED, EvaluationConfig
-from enas.studies.statistics import DRAWS, best_by_halving, best_of, distribution, kendall, paired, standard_error, tau
 from enas.studies.truth import Table, budget_of, checked_data, digest_of, functions_of, read_made, side_by_side
 
 RESULTS_DIR = Path("analysis_results") / "search_evaluation"
@@ -65,7 +65,9 @@ def evaluate(**settings: Any) -> dict[str, Any]:
     if budget.dataset != search.dataset:
         raise UserError(f"budget {evaluation.budget}: trains on {budget.dataset}; the search is on {search.dataset}")
     here = {"data_dir", "num_gpu", *({"num_threads"} & {*settings})}  # a preset's threads are for its own trainings
-    return _Evaluation(evaluation, search, budget.replace(**{name: getattr(search, name) for name in here})).run()
+    made = _Evaluation(evaluation, search, budget.replace(**{name: getattr(search, name) for name in here}))
+    with only_user(made.folder):
+        return made.run()
 
 
 class _Evaluation:
@@ -99,10 +101,6 @@ class _Evaluation:
         self.search_data = read_made(self.folder / "search.json", search, "output")["data"] if has_begun else None
 
     def run(self) -> dict[str, Any]:
-        with only_user(self.folder):
-            return self._evaluated()
-
-    def _evaluated(self) -> dict[str, Any]:
         data = self.budget.space.problem().load_data(self.budget)
         for table in (self.table, self.timed, self.found, self.long):
             table.data = checked_data(table.path, table.data if table.runs else None, table.config, data, "table")
@@ -260,10 +258,12 @@ class _Evaluation:
         reached: dict[str, Any] = {}
         for split, prefix in PREFIXES.items():
             known = self.found.scores(split, self.truth_seeds) | self.table.scores(split, self.truth_seeds)
+            trained = self.found.trainings(split, self.truth_seeds) | self.table.trainings(split, self.truth_seeds)
             alone = [self.found.runs[pair][split] for pair in self._trainings(found)] if name == "lstm" else []
             scores = alone or [known[one] for one in found]
             ranks = self._ranks(scores, split)
             reached |= {f"{prefix}scores": scores, f"{prefix}ranks": ranks.tolist()}
+            reached[f"{prefix}error"] = 0.0 if alone else stats.shared_error(found, trained)
             reached |= {f"{prefix}in_{best}": float(np.mean(ranks <= num)) for best, num in self.best.items()}
             if self.config.longer > 1 and name in LONGER:
                 different, known = found[:1] if name == "lstm" else found, self.long.scores(split, self.truth_seeds)
@@ -275,22 +275,22 @@ class _Evaluation:
     def _expected(self, name: str) -> dict[str, Any]:
         """Return the scores of a control in expectation, over all draws of functions that do not diverge."""
         drawn = [min(len(self.rows), self._num_drawn(name, seed)) for seed in self.seeds]
-        choose: Any = partial(best_of, self.first, higher_is_better=self.metric.higher_is_better)
+        choose: Any = partial(stats.best_of, self.first, higher_is_better=self.metric.higher_is_better)
         if name == "halving":
-            choose = partial(best_by_halving, self.curves, rungs=self.rungs, metric=self.metric)
+            choose = partial(stats.best_by_halving, self.curves, rungs=self.rungs, metric=self.metric)
         each = [*map(cache(choose), drawn)]
         chances = np.mean(each, axis=0)
         expected: dict[str, Any] = {"drawn": drawn}
         for split, prefix in PREFIXES.items():
             scores = self.truth[split][self.rows]
-            ranks, spread = self._ranks(scores, split), distribution(scores, chances)
+            ranks, spread = self._ranks(scores, split), stats.distribution(scores, chances)
             # A complete table holds all there is to draw; a sampled one is itself a draw.
-            error = 0.0 if self.is_complete else standard_error(partial(self._mean, drawn, scores), len(scores))
+            error = 0.0 if self.is_complete else stats.standard_error(partial(self._mean, drawn, scores), len(scores))
             reached = {
                 "scores": [float(some @ scores) for some in each],
                 **spread,
                 **{f"in_{best}": float(chances[ranks <= num].sum()) for best, num in self.best.items()},
-                "error": spread["std"] / math.sqrt(DRAWS) if name == "halving" else error,
+                "error": spread["std"] / math.sqrt(stats.DRAWS) if name == "halving" else error,
             }
             expected |= {f"{prefix}{key}": value for key, value in reached.items()}
         costs = self._costs([self.functions[row] for row in self.rows])
@@ -303,7 +303,7 @@ class _Evaluation:
     def _mean(self, drawn: list[int], scores: np.ndarray, some: np.ndarray) -> float:
         """Return the mean over `drawn` of the expected score, among `some` functions."""
         first, is_higher = self.first[some], self.metric.higher_is_better
-        return float(np.mean([best_of(first, num, is_higher) @ scores[some] for num in drawn]))
+        return float(np.mean([stats.best_of(first, num, is_higher) @ scores[some] for num in drawn]))
 
     def _ranks(self, scores: ArrayLike, split: str) -> np.ndarray:
         """Return the place of each score among the table's, 1 for the best; NaN comes after every number."""
@@ -314,7 +314,7 @@ class _Evaluation:
         scores, error = (f"{PREFIXES[split]}{what}" for what in ("scores", "error"))
         ours, theirs = methods[first], methods[other]
         both = math.hypot(ours.get(error, 0.0), theirs.get(error, 0.0))
-        compared = paired(ours[scores], theirs[scores], both, len(self.functions))
+        compared = stats.paired(ours[scores], theirs[scores], both, len(self.functions))
         return {"of": first, "with": other, "split": split, **compared}
 
     def _correlations(self) -> dict[str, Any]:
@@ -327,9 +327,9 @@ class _Evaluation:
             labelled = np.array([self.outcomes[f"{name}-{seed}"]["shared"] for seed in self.seeds], dtype=float)
             shared = np.stack([labelled[:, rows].mean(1) for rows in self.table.functions.values()], axis=1)
             mean = shared.mean(0)[self.rows]
-            each = [kendall(row[self.rows], scores) for row in shared]
-            found["tau"][name] = {**tau(mean, scores), "seeds": each}
-            found["tau_top"][name] = tau(mean[best], scores[best])
+            each = [stats.kendall(row[self.rows], scores) for row in shared]
+            found["tau"][name] = {**stats.tau(mean, scores), "seeds": each}
+            found["tau_top"][name] = stats.tau(mean[best], scores[best])
             found["shared"][name] = shared.mean(0).tolist()
         return found
 

@@ -1,7 +1,8 @@
 """Is one method better than another, and does one ranking agree with another? With intervals."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from enas.search.rungs import halve
 FEWEST_FOR_TAU = 8  # architectures below which τ gets no interval: its coverage falls short
 FEWEST_FOR_WILCOXON = 6  # seeds below which its p, and an honest 95 %, cannot be had: p is at least 1/16
 ROUNDING = 1e-9
+NEGLIGIBLE = 0.01  # share of the squared spread of a mean, as halving's error of `DRAWS` has
 DRAWS = 20_000  # random draws that estimate halving's chances
 QUARTILES = (0.25, 0.5, 0.75)
 
@@ -28,9 +30,9 @@ def paired(ours: ArrayLike, theirs: ArrayLike, error: float = 0.0, num: int = 2)
     Returns:
         the number of "seeds"; "difference", the mean of ours − theirs; its 95 % "interval" by Student's t (with an
         error, by Welch's degrees of freedom); "p" of the same test, two-sided; and "wilcoxon", p of the signed-rank
-        test, from `FEWEST_FOR_WILCOXON` seeds on. All are None for one seed, if a score is not finite, and if all seeds
-        have the same difference, to rounding, which tells nothing of further ones (with an error, "wilcoxon" alone is
-        None); if it is 0, p is 1.
+        test, from `FEWEST_FOR_WILCOXON` seeds on, unless there is an error, which it cannot know. All are None for one
+        seed, if a score is not finite, and if all seeds have the same difference, to rounding, which tells nothing of
+        further ones (with an error, "wilcoxon" alone is None); if it is 0, p is 1.
     """
     differences = np.subtract(ours, theirs)
     seeds, difference = len(differences), float(differences.mean())
@@ -39,9 +41,9 @@ def paired(ours: ArrayLike, theirs: ArrayLike, error: float = 0.0, num: int = 2)
         return compared
     rounding = ROUNDING * max(np.abs(ours).max(), np.abs(theirs).max())
     spread = differences.var(ddof=1) / seeds if np.ptp(differences) > rounding else 0.0
-    if spread and seeds >= FEWEST_FOR_WILCOXON:
-        compared["wilcoxon"] = float(stats.wilcoxon(differences).pvalue)
     squared = error**2
+    if squared <= NEGLIGIBLE * spread and seeds >= FEWEST_FOR_WILCOXON:
+        compared["wilcoxon"] = float(stats.wilcoxon(differences).pvalue) if spread else None
     if spread + squared == 0:
         return {**compared, "p": None if abs(difference) > rounding else 1.0}
     freedom = (spread + squared) ** 2 / (spread**2 / (seeds - 1) + squared**2 / max(1, num - 1))
@@ -49,6 +51,18 @@ def paired(ours: ArrayLike, theirs: ArrayLike, error: float = 0.0, num: int = 2)
     interval = stats.t.interval(0.95, freedom, difference, scale)
     p = 2 * stats.t.sf(abs(difference) / scale, freedom)
     return {**compared, "interval": [*map(float, interval)], "p": float(p)}
+
+
+def shared_error(found: Sequence[Any], trainings: Mapping[Any, Sequence[float]]) -> float:
+    """Return the standard error of the seeds' mean score that their spread does not show.
+
+    Seeds that `found` the same are judged by the same `trainings` of it. The variance of a training is pooled over all
+    that have several, and 0 if none has; the result is the root of the mean covariance of two seeds.
+    """
+    several = [some for some in trainings.values() if len(some) > 1 and np.isfinite(some).all()]
+    variance = sum(len(some) * np.var(some) for some in several) / max(1, sum(len(some) - 1 for some in several))
+    shared = sum(num * (num - 1) / len(trainings[one]) for one, num in Counter(found).items())
+    return math.sqrt(variance * shared / max(1, len(found) * (len(found) - 1)))
 
 
 def best_of(first: ArrayLike, num: int, higher_is_better: bool) -> np.ndarray:

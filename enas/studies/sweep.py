@@ -53,6 +53,8 @@ def sweep(config: Config, *, seeds: int = 1, jobs: int = 1, **varied: list[Any])
     runs.asked = {}
     if wrong := [name for name, one in varied.items() if name == "random_seed" or not isinstance(one, list | tuple)]:
         raise UserError(f"{wrong[0]}: give each setting a list of values; `seeds` is the number of seeds")
+    if not all(isinstance(one, int) and one > 0 for one in (seeds, jobs)):
+        raise UserError(f"seeds is {seeds!r} and jobs is {jobs!r}; both must be integers, at least 1")
     for *values, seed in itertools.product(*varied.values(), range(1, seeds + 1)):
         one = config.replace(**dict(zip(varied, values, strict=True)), random_seed=seed)
         settings = {name: value for name, value in one.to_dict().items() if name in varied or name not in named(USE)}

@@ -128,10 +128,13 @@ class Table:
 
     def scores(self, split: str, seeds: Collection[int] = ()) -> dict[Architecture, float]:
         """Return the mean of each function's trainings by these or all seeds; NaN if one diverged, or there is none."""
+        return {one: statistics.fmean(known or [math.nan]) for one, known in self.trainings(split, seeds).items()}
+
+    def trainings(self, split: str, seeds: Collection[int] = ()) -> dict[Architecture, list[float]]:
+        """Return the scores of each function's trainings by these or all seeds."""
         seeds = seeds or {seed for _, seed in self.runs}
         pairs = {one: itertools.product(rows, seeds) for one, rows in self.functions.items()}
-        each = {one: [self.runs[pair][split] for pair in some if pair in self.runs] for one, some in pairs.items()}
-        return {one: statistics.fmean(known or [math.nan]) for one, known in each.items()}
+        return {one: [self.runs[pair][split] for pair in some if pair in self.runs] for one, some in pairs.items()}
 
     @property
     def seconds(self) -> float:
