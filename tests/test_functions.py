@@ -262,7 +262,7 @@ def test_functions_and_the_labellings_of_a_function_are_drawn_equally_often(name
 def test_micro_cells_are_drawn_uniformly_over_functions_and_their_labellings(num_blocks, operations):
     """Cells of alike nodes, with automorphisms and without, and levels of one node or more are among them."""
     space, rng = MicroSpace(num_blocks, operations), random.Random(4)
-    form, num = forms(num_blocks, operations), 5_000
+    form, num = forms(num_blocks, operations), 2_500
     networks = [space.draw(rng) for _ in range(num)]
     labellings = Counter(form.values())
     drawn = Counter(cell for one in networks for cell in (one.normal, one.reduction))
@@ -289,7 +289,7 @@ def test_cells_that_exchanges_of_unlike_nodes_leave_as_they_are_are_drawn_as_oft
             if is_same and any(nodes[node - 2] != nodes[new[node] - 2] for node in new):
                 exchanged.add(form[cell])
     share = len(exchanged) / len(set(form.values()))
-    drawn = [form[space._cell(rng)] in exchanged for _ in range(5_000)]
+    drawn = [form[space._cell(rng)] in exchanged for _ in range(2_500)]
     assert len(exchanged) > 5 and sum(drawn) / len(drawn) == pytest.approx(share, abs=4 * math.sqrt(share / len(drawn)))
 
 

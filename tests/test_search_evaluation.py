@@ -784,14 +784,14 @@ def kendall(ours, theirs) -> float:
     return sum(np.sign((ours[i] - ours[j]) * (theirs[i] - theirs[j])) for i, j in pairs) / len(pairs)
 
 
-@pytest.mark.parametrize("num", [2, 3, 5, 10])
+@pytest.mark.parametrize("num", [2, 10])
 def test_intervals_cover_the_truth_as_often_as_they_say(num):
     rng = np.random.default_rng(0)
-    covered = 0
-    for _ in range(2000):
+    covered, times = 0, 1000
+    for _ in range(times):
         low, high = paired(rng.normal(1, 2, num), rng.normal(0, 2, num))["interval"]
         covered += low <= 1 <= high
-    assert 0.94 <= covered / 2000 <= 0.96
+    assert 0.935 <= covered / times <= 0.965
 
 
 @pytest.mark.parametrize("num", [8, 30])
@@ -799,7 +799,7 @@ def test_intervals_cover_the_truth_as_often_as_they_say(num):
 def test_intervals_of_tau_cover_it_at_least_as_often_as_they_say(num, correlation):
     """Of normal scores τ is 2/π · arcsin of the correlation."""
     rng = np.random.default_rng(0)
-    known, covered, times = 2 / math.pi * math.asin(correlation), 0, 200
+    known, covered, times = 2 / math.pi * math.asin(correlation), 0, 100
     for _ in range(times):
         truth = rng.normal(size=num)
         found = tau(correlation * truth + math.sqrt(1 - correlation**2) * rng.normal(size=num), truth)["interval"]
@@ -828,13 +828,14 @@ def test_seeds_that_found_the_same_share_the_error_of_its_trainings():
 def test_intervals_cover_the_truth_where_seeds_find_the_same():
     rng, chances = np.random.default_rng(0), np.array([0.4, 0.3, 0.2, 0.1, *[0] * 26])
     truth = np.arange(30) / 10
-    covered, times = np.zeros(2), 500
+    covered, times = np.zeros(2), 300
     for _ in range(times):
         trainings = dict(enumerate(rng.normal(truth, 1, (2, 30)).T))
         found = rng.choice(30, 10, p=chances).tolist()
         scores = [trainings[one].mean() for one in found]
         for place, error in enumerate((0.0, shared_error(found, trainings))):
-            low, high = paired(scores, [0.0] * 10, error, 30)["interval"]
+            # Wilcoxon's test takes long if there are ties.
+            low, high = paired(scores, rng.normal(0, 1e-6, 10), error, 30)["interval"]
             covered[place] += low <= chances @ truth <= high
     without, with_error = covered / times
     assert without < 0.8 and 0.93 <= with_error <= 0.98
