@@ -492,6 +492,9 @@ def test_a_new_run_from_scratch_has_its_baselines_too(tmp_path, capsys):
     assert not (tmp_path / "logs").exists()
     found = run.train(config.replace(compare_with=["random"]), cell)
     assert f"test perplexity from scratch: found {found['test_perplexity']:.2f}, random" in capsys.readouterr().out
+    before = {*(tmp_path / "logs").iterdir()}
+    run.train_to(config.replace(compare_with=["random"], random_seed=9, name="alone"), cell)  # as an ablation does
+    assert {*(tmp_path / "logs").iterdir()} - before == {tmp_path / "logs" / "alone"}
 
 
 def test_a_restarted_command_takes_no_run_of_another_command_of_its_launch(tmp_path, monkeypatch):

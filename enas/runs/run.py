@@ -319,7 +319,7 @@ def train_to(config: Config, architecture: Architecture) -> dict[str, Any]:
     """Train one architecture from scratch, or go on with it, as `train_or_resume`; return its results so far.
 
     They are NaN if the training has no result, see `scored`. A pause at `stop_epoch` changes no result. UserError if
-    the run of this `name` has another architecture or other settings.
+    the run of this `name` has another architecture or other settings. Baselines are not trained.
     """
     folder = Path(config.log_dir, config.name)
     if config.name and Checkpoints(folder / "checkpoints").paths():
@@ -328,7 +328,7 @@ def train_to(config: Config, architecture: Architecture) -> dict[str, Any]:
             raise UserError(f"{folder}: has another architecture or other settings; give another name")
     names = [f"{split}_{config.space.metric.name}" for split in ("validation", "test")]
     try:
-        results = scored(lambda: train_or_resume(config, architecture), names)
+        results = scored(lambda: train_or_resume(config.replace(compare_with=()), architecture), names)
     except Interrupted as stop:
         raise Interrupted(stop.status - 128, "the same command goes on") from None
     validation = results[names[0]]
