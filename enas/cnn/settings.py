@@ -97,7 +97,7 @@ class MacroConfig(_SizeConfig):
     cnn_num_layers: int = _depth(
         0, f"cnn, searching: layers (macro) or normal cells (micro); 0 is {_both(LAYERS)}", at_least=0, kind=SPACE
     )
-    cnn_hid: int = setting(0, f"cnn, searching: first filters; 0 is {_both(FILTERS)}", at_least=0, only=WITH_SHARED)
+    cnn_hid: int = setting(0, f"cnn, searching: initial filters; 0 is {_both(FILTERS)}", at_least=0, only=WITH_SHARED)
     cnn_dropout: float = setting(0.1, "cnn, searching: the classifier's dropout", at_least=0, below=1, only=WITH_SHARED)
     cnn_operations: tuple[str, ...] = setting((), "cnn: operations, separated by commas; none is all", kind=SPACE)
 
