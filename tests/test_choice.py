@@ -526,9 +526,9 @@ def test_a_refused_call_leaves_an_earlier_run_as_it_was(tmp_path):
         assert enas.load(run.folder).score([run.architecture]) == score
     with pytest.raises(UserError, match="dataset TextNet has another module, loss, score or data"):
         search(TextNet, loaders(*texts(200)), tmp_path)
-    with pytest.raises(UserError, match="give another dataset$"):
+    with pytest.raises(UserError, match="give another dataset"):
         enas.search_module(TextNet, **data, loss=F.cross_entropy, score=lambda *both: -accuracy(*both))
-    with pytest.raises(UserError, match="give another dataset$"):
+    with pytest.raises(UserError, match="give another dataset"):
         search(ResNet, data, tmp_path, dataset="TextNet")
     assert enas.load(run.folder).score([run.architecture]) == score
     for _ in range(2):
