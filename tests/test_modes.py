@@ -478,8 +478,10 @@ def test_a_name_that_is_taken_is_refused_before_baselines_are_trained(copy):
     search = run_of(copy, "orig")
     given = {"name": search.name, "compare_with": ["random"], "max_epoch": 1}
     before = tiny.tree(copy / "logs")
-    with tiny.refused(f"{search.name}: exists already; give another --name"):
-        run.train_scratch(search, **given)
+    config = Config(**{**tiny.params(search), "mode": "train_scratch", **given})
+    for begin in (lambda: run.train_scratch(search, **given), lambda: run.train(config, GIVEN["orig"])):
+        with tiny.refused(f"{search.name}: exists already; give another --name"):
+            begin()
     assert tiny.tree(copy / "logs") == before
 
 

@@ -210,6 +210,7 @@ def _check_new(config: Config, modes: Collection[str]) -> None:
         raise UserError(f"mode is {config.mode}; a new run of this function has mode {' or '.join(modes)}")
     if config.mode in SEARCHES and config.load_path:
         raise UserError(f"load_path is {config.load_path}, but this begins a new run; enas.load(…).resume() goes on")
+    check_free(config)
 
 
 @quietable
@@ -347,7 +348,7 @@ def train_scratch(load_path: str | Path, on_epoch: Hook = None, **changes: Any) 
     others = changes.get("compare_with", saved_config(folder).compare_with)
     config = config_for_scratch(folder, changes, is_compared=bool(others))
     _compared(config)  # else refused before anything is trained
-    check_free(config)
+    _check_new(config, SCRATCH)
     architecture = named_architecture(config) if config.dag_path else architecture_of(folder, **changes)
     baselines = _trained_baselines(config)
     with open_run(config, architecture=architecture) as trainer:

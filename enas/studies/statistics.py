@@ -56,8 +56,8 @@ def paired(ours: ArrayLike, theirs: ArrayLike, error: float = 0.0, num: int = 2)
 def shared_error(found: Sequence[Any], trainings: Mapping[Any, Sequence[float]]) -> float:
     """Return the standard error of the seeds' mean score that their spread does not show.
 
-    Seeds that `found` the same are judged by the same `trainings` of it. The variance of a training is pooled over all
-    that have several, and 0 if none has; the result is the root of the mean covariance of two seeds.
+    If seeds `found` the same function, the same `trainings` judge them. The variance of a training is pooled over the
+    functions that have several, and 0 without any. The result is the root of the mean covariance of two seeds' scores.
     """
     several = [some for some in trainings.values() if len(some) > 1 and np.isfinite(some).all()]
     variance = sum(len(some) * np.var(some) for some in several) / max(1, sum(len(some) - 1 for some in several))
